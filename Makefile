@@ -1,0 +1,43 @@
+# `make quickstart` and `make test` set up all they need; both may be run again at any time.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test check format bench docs clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: $(VENV)/.installed
+	$(BIN)/tunesmith train examples/tickets.yaml
+	$(BIN)/tunesmith predict "$$(ls -td runs/*/ | head -n 1)" \
+	  --text "it says delivered but there is nothing here, not at the neighbours either" \
+	  --text "Why was I charged twice this month? Please refund one of the two payments." \
+	  --text "the lamp keeps dropping off the wifi since the update, tried a reset already"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# All units, or one: make bench UNIT=trainer-banking77
+bench: $(VENV)/.installed
+	$(BIN)/python bench/run.py $(UNIT)
+
+docs: $(VENV)/.installed
+	for what in recipe result check runs models; do \
+	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
+
+clean:
+	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache

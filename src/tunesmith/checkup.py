@@ -1,0 +1,169 @@
+"""`tunesmith check`: what would be trained, and what is wrong with it, before anything is paid for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.console import Screen
+from tunesmith.contracts import Example, Row, Tokens
+from tunesmith.data.doctor import Finding, examine
+from tunesmith.prepare import Prepared, Say, prepare
+from tunesmith.recipe import Recipe
+from tunesmith.train import fit
+
+_COLOURS = {"trained": "bold green", "masked": "dim", "cut": "strike red"}
+
+
+@dataclass(frozen=True)
+class CheckUp:
+    """What `check --json` prints, and what the token view needs beside it."""
+
+    value: dict[str, Any]
+    prepared: Prepared
+
+
+def check(recipe: Recipe, say: Say) -> CheckUp:
+    """Read, encode and measure. Bad rows are findings here, not errors. Raises UserError; writes nothing."""
+    lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"bad_rows": "skip"})})
+    prepared = prepare(lenient, say)
+    lengths, cut = _lengths(prepared)
+    findings = [*examine(prepared.splits.rows, prepared.splits.bad), *cut]
+    assert prepared.recipe.task is not None
+    value = {
+        "task": prepared.recipe.task.name,
+        "rows": {name: len(rows) for name, rows in prepared.splits.rows.items()},
+        "labels": {name: _labels(rows) for name, rows in prepared.splits.rows.items()},
+        "lengths": lengths,
+        "findings": [finding.as_json() for finding in findings],
+        "plan": _plan(prepared),
+    }
+    return CheckUp(value, prepared)
+
+
+def _labels(rows: Sequence[Row]) -> dict[str, int]:
+    return dict(Counter(row.values["label"] for row in rows if "label" in row.values).most_common())
+
+
+def _lengths(prepared: Prepared) -> tuple[dict[str, dict[str, float]], list[Finding]]:
+    """Tokens per row of each split, and findings for rows that lose some."""
+    import numpy as np
+
+    lengths, findings = {}, []
+    for name, rows in prepared.splits.rows.items():
+        encoded = prepared.examples if name == "train" else _encoded(prepared, name)
+        whole = [sum(len(part.ids) + part.cut for e in row for part in e.parts.values()) for row in encoded]
+        lost = [row for row, made in zip(rows, encoded, strict=True) if _cut(made)]
+        low, middle, high, top = np.percentile(whole, [0, 50, 95, 100]).tolist()
+        lengths[name] = {"min": low, "median": middle, "p95": high, "max": top, "cut": len(lost) / len(rows)}
+        if lost:
+            limit = prepared.model.text.max_tokens
+            hint = f"the model reads {limit} tokens of them; shorten them, or raise `data.max_tokens` if it can be"
+            places = tuple((row.file, row.line) for row in lost[:5])
+            findings.append(Finding("truncated", name, len(lost), places, hint))
+    return lengths, findings
+
+
+def _encoded(prepared: Prepared, name: str) -> list[list[Example]]:
+    return [prepared.task.encode(row, prepared.model, "learn") for row in prepared.splits.rows[name]]
+
+
+def _cut(examples: Sequence[Example]) -> bool:
+    return any(part.cut for example in examples for part in example.parts.values())
+
+
+def _plan(prepared: Prepared) -> dict[str, Any]:
+    """What the run would cost, from one worst micro-batch that is really run."""
+    recipe, schedule = prepared.recipe, prepared.schedule()
+    every = [example for row in prepared.examples for example in row]
+    measured = fit.fit(prepared.model, prepared.task, every, recipe.train.memory, recipe.train.batch_size)
+    tokens = sum(example.length for example in every)
+    labels = sum(prepared.task.weights(every).values())
+    epochs = schedule.steps / prepared.plan().per_epoch
+    learns, parameters = prepared.model.sizes()
+    rate, head_rate = prepared.rates()
+    return {
+        "updates": schedule.steps,
+        "updates_per_epoch": prepared.plan().per_epoch,
+        "epochs": epochs,
+        "tokens_per_epoch": tokens,
+        "label_tokens_per_epoch": int(labels),
+        "tokens": int(tokens * epochs),
+        "parameters": parameters,
+        "trainable": learns,
+        "trainable_share": learns / parameters,
+        "learning_rate": rate,
+        "head_learning_rate": head_rate,
+        "micro_batch_tokens": measured.budget,
+        "worst_micro_batch_tokens": measured.worst_tokens,
+        "worst_micro_batch_seconds": measured.seconds,
+        "memory_bytes": measured.peak_bytes,
+        "train_seconds": measured.seconds / max(measured.worst_tokens, 1) * tokens * epochs,
+    }
+
+
+def show(found: CheckUp, screen: Screen, rows: int) -> None:
+    """The findings, the plan and some rows as the model sees them, for people."""
+    value = found.value
+    table = [["split", "rows", "tokens: min", "median", "95 %", "max", "cut"]]
+    for split, count in value["rows"].items():
+        sizes = value["lengths"][split]
+        middle = [f"{sizes[key]:.0f}" for key in ("min", "median", "p95", "max")]
+        table.append([split, f"{count:,}", *middle, f"{100 * sizes['cut']:.1f} %"])
+    screen.table(table)
+    if value["labels"].get("train"):
+        screen.say("\nlabels in train: " + ", ".join(f"{k} {n}" for k, n in value["labels"]["train"].items()))
+    screen.say()
+    for finding in value["findings"]:
+        places = ", ".join(f"{place['file']}:{place['line']}" for place in finding["examples"][:3])
+        screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']} ({places})\n  {finding['hint']}")
+    if not value["findings"]:
+        screen.say("nothing found wrong with the rows")
+    plan = value["plan"]
+    screen.say(
+        f"\nplan: {plan['updates']:,} updates over {plan['epochs']:.1f} epochs, {plan['tokens']:,} tokens; "
+        f"{plan['trainable']:,} of {plan['parameters']:,} parameters learn ({100 * plan['trainable_share']:.2f} %)\n"
+        f"measured on the worst micro-batch of {plan['worst_micro_batch_tokens']} tokens: "
+        f"{plan['worst_micro_batch_seconds']:.2f} s, {plan['memory_bytes'] / 2**30:.2f} GB; "
+        f"training takes about {plan['train_seconds'] / 60:.1f} minutes\n"
+    )
+    _token_view(found.prepared, screen, rows)
+
+
+def _token_view(prepared: Prepared, screen: Screen, rows: int) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=screen.out, highlight=False, soft_wrap=True)
+    console.print(Text.assemble("tokens: ", *[(f" {k} ", v) for k, v in _COLOURS.items()]))
+    for row, examples in list(zip(prepared.train_rows, prepared.examples, strict=True))[:rows]:
+        console.print(f"\n{row.place}", markup=False)
+        for example in examples:
+            for part in example.parts.values():
+                console.print(Text.assemble(*_pieces(part)))
+            if "label" in row.values:
+                console.print(Text.assemble("label: ", (str(row["label"]), _COLOURS["trained"])))
+
+
+def _pieces(part: Tokens) -> list[tuple[str, str]]:
+    """The rendered text in runs: what is learned, what is only read, what did not fit. Off a terminal, where
+    colours are lost, learned runs stand in [[ ]] and cut ones in {{ }}."""
+    runs: list[tuple[str, str]] = []
+    at = 0
+    trained = part.trained or (False,) * len(part.ids)
+    for (_, end), learned in zip(part.offsets, trained, strict=True):
+        if end <= at:
+            continue
+        kind = "trained" if learned else "masked"
+        text = part.text[at:end]
+        if runs and runs[-1][1] == kind:
+            runs[-1] = (runs[-1][0] + text, kind)
+        else:
+            runs.append((text, kind))
+        at = end
+    if at < len(part.text):
+        runs.append((part.text[at:], "cut" if part.cut else "masked"))
+    marks = {"trained": ("[[", "]]"), "cut": ("{{", "}}"), "masked": ("", "")}
+    return [(f"{marks[kind][0]}{text}{marks[kind][1]}", _COLOURS[kind]) for text, kind in runs]

@@ -1,0 +1,134 @@
+"""The command line: a function a command. No logic of its own; what is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tunesmith import commands
+from tunesmith.console import Screen
+from tunesmith.errors import TunesmithError
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tunesmith")
+def app() -> None:
+    """Tune a pretrained model to your task, and know whether it helped."""
+
+
+@app.command()
+@click.argument("what", nargs=-1, required=True, metavar="RECIPE | MODEL FILE")
+@click.option("--task", help="The task; else it is inferred from the rows.")
+@click.option("--method", help="The tuning method; else the usual one for the model.")
+@SET
+@JSON
+def train(
+    what: tuple[str, ...], task: str | None, method: str | None, overrides: tuple[str, ...], as_json: bool
+) -> int:
+    """Tune a model by a recipe, or bare: `tunesmith train minilm tickets.csv`."""
+    return commands.train(Screen(as_json=as_json), what, task, method, overrides)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@JSON
+def resume(run: Path, as_json: bool) -> int:
+    """Go on with a run that was stopped or killed: to the same bits as if it never had been."""
+    return commands.resume(Screen(as_json=as_json), run)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Rows to score on; else the run's own test rows.")
+@JSON
+def evaluate(run: Path, data: Path | None, as_json: bool) -> int:
+    """Score a tuned model beside its untuned base, on new rows or on its test rows."""
+    return commands.evaluate(Screen(as_json=as_json), run, data)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--text", multiple=True, help="A text to answer; may be given several times.")
+@click.option("--input", "source", type=click.Path(path_type=Path), help="A file of rows to answer.")
+@click.option("--output", "target", type=click.Path(path_type=Path), help="Where the answers go: .jsonl or .csv.")
+@JSON
+def predict(run: Path, text: tuple[str, ...], source: Path | None, target: Path | None, as_json: bool) -> int:
+    """Use a tuned model on texts or on a file."""
+    return commands.predict(Screen(as_json=as_json), run, text, source, target)
+
+
+@app.command()
+@click.argument("what", nargs=-1, required=True, metavar="RECIPE | MODEL FILE")
+@click.option("--task", help="The task; else it is inferred from the rows.")
+@click.option("--method", help="The tuning method; else the usual one for the model.")
+@click.option("--rows", default=3, show_default=True, help="Rows to show as the model sees them.")
+@SET
+@JSON
+def check(
+    what: tuple[str, ...],
+    task: str | None,
+    method: str | None,
+    rows: int,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Look at the rows and the plan; train nothing."""
+    return commands.check(Screen(as_json=as_json), what, task, method, overrides, rows)
+
+
+@app.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@JSON
+def runs(folder: Path, as_json: bool) -> int:
+    """List the runs of a folder."""
+    return commands.runs(Screen(as_json=as_json), folder)
+
+
+@app.command()
+@click.option("--for", "task", help="Recommend models for a task, with the reason.")
+@JSON
+def models(task: str | None, as_json: bool) -> int:
+    """List the models that can be named: size, licence, what they can do, whether they are here."""
+    return commands.models(Screen(as_json=as_json), task)
+
+
+@app.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", default=None, help="The model to name in it.")
+@click.option("--output", default="recipe.yaml", show_default=True, type=click.Path(path_type=Path))
+def init(file: Path, model: str | None, output: Path) -> int:
+    """Write a short commented recipe for a file of rows."""
+    return commands.init(Screen(as_json=False), file, model, output)
+
+
+@app.command()
+@click.argument("what", type=click.Choice(["recipe", "result", "check", "runs", "models"]), default="recipe")
+def schema(what: str) -> int:
+    """Print the JSON Schema of the recipe, or of what `--json` prints."""
+    return commands.schema(Screen(as_json=False), what)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 2 the user can mend it, 1 a fault, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code: Any = app.main(given, prog_name="tunesmith", standalone_mode=False)
+    except click.ClickException as fault:
+        fault.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped", file=sys.stderr)
+        code = 130
+    except TunesmithError as fault:
+        Screen(as_json="--json" in given).error(fault)
+        code = fault.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

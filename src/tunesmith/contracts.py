@@ -1,0 +1,211 @@
+"""What a task, a method and a format must be. Read this first.
+
+Data flows one way: rows -> `Task.encode` -> examples -> batches -> `Task.loss` -> the loop; and for use
+`Task.encode` -> `Task.predict` -> `Task.decode` -> `Task.measure` -> `Task.reduce` -> scores.
+
+Nothing here imports torch: the names of tensors and nets are for the type checker alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.models.model import Model
+
+Purpose = Literal["learn", "answer"]
+Sums = Mapping[str, NDArray[np.float64]]
+"""Name of a measure -> its sum over rows, shape [..., width]; the leading axes are bootstrap replicates."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a data file, with the place it came from."""
+
+    id: int
+    """Position among the rows of its split: unique there and stable."""
+    values: Mapping[str, Any]
+    file: str
+    line: int
+
+    def __getitem__(self, column: str) -> Any:
+        return self.values[column]
+
+    @property
+    def place(self) -> str:
+        """`file:line`, as errors print it."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used, and why. It is shown, never dropped in silence."""
+
+    file: str
+    line: int
+    reason: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a task needs from a row. `accepts` says in words which values fit."""
+
+    accepts: str
+    required: bool = True
+    names: tuple[str, ...] = ()
+    """File columns that are taken for this one when nothing is said, most telling first."""
+    target: bool = False
+    """What is to be predicted: not there when the model is used."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of one sequence, and which of them the loss is on."""
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...] = ()
+    """True where the token is predicted and learned. Empty when no token is a target."""
+    cut: int = 0
+    """Tokens of the row that did not fit the model's context."""
+    lost: int = 0
+    """Trained tokens among those cut."""
+    text: str = ""
+    offsets: tuple[tuple[int, int], ...] = ()
+    """Per token the span of characters in `text`; for the token view."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One unit of a batch; never split."""
+
+    row_id: int
+    parts: Mapping[str, Tokens]
+    target: Any = None
+
+    @property
+    def length(self) -> int:
+        """Tokens over all parts: what it costs."""
+        return sum(len(part.ids) for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A sum of losses and the count it is to be divided by. Dividing once, at the end, is what makes the
+    update independent of how a batch was cut."""
+
+    total: Tensor
+    weight: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The one score that picks the best checkpoint, and its direction."""
+
+    name: str
+    higher_is_better: bool
+
+
+Answer = dict[str, Any]
+"""What `predict` gives the user for one row; plain JSON values."""
+Vector = float | NDArray[np.float64]
+
+
+class Task(Protocol):
+    """What is learned. A frozen dataclass; its fields are its options and what it learned from the rows."""
+
+    columns: ClassVar[Mapping[str, Column]]
+    headline: ClassVar[Metric]
+    validation_metric: ClassVar[str]
+    """The sum that is cheap enough to score during training: equal to `headline.name` or reducible from
+    `assess` alone."""
+    families: ClassVar[tuple[str, ...]]
+    """Kinds of pretrained model that can do it: `encoder`, `decoder`."""
+
+    def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
+        """Why the row cannot be used, or None. To answer, what is to be predicted may be missing."""
+
+    def normalize(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The row's values in the one form that the rest of the task sees."""
+
+    def learn(self, rows: Iterable[Row]) -> Task:
+        """What only the training rows can tell (labels, lengths): a new task."""
+
+    def build(self, source: Any, options: Any, seed: int) -> Model:
+        """The pretrained net with this task's head."""
+
+    def encode(self, row: Row, model: Model, purpose: Purpose) -> list[Example]:
+        """Examples of a row. For `answer`, nothing of the answer is in them."""
+
+    def weights(self, examples: Sequence[Example]) -> dict[str, float]:
+        """What each named loss of these examples is divided by, from the labels alone."""
+
+    def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
+        """Name -> (sum, weight) over the examples."""
+
+    def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
+        """Measures of each example that need its own target (a loss): no answer is made. May be empty."""
+
+    def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
+        """One raw output per example."""
+
+    def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
+        """The outputs of a row's examples, put together as its answer."""
+
+    def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
+        """What the answer is worth: a small vector whose sums over rows `reduce` can read."""
+
+    def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
+        """Scores from sums of measures; every sum has leading replicate axes, and so has every score."""
+
+    def base(self, model: Model, rows: Sequence[Row]) -> None:
+        """Make the untuned model do the task by its frozen knowledge alone (a linear probe; nothing at all)."""
+
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """Name -> answers of a cheap system that never saw a neural net."""
+
+
+class Method(Protocol):
+    """How it is learned: which tensors move. A frozen dataclass of its options."""
+
+    learning_rate: ClassVar[float]
+
+    def apply(self, model: Model, seed: int) -> None:
+        """Edit the module tree; leave `requires_grad` telling the truth. A fresh head always learns."""
+
+
+class Format(Protocol):
+    """How a file is read: a module with these two names."""
+
+    suffixes: tuple[str, ...]
+
+    def read(self, path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+        """(line, values) of every row, in file order; what cannot be read comes as a BadRow."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number the user sees: its value, its 95 % interval and the rows it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Per-row measures of one set of rows, kept so that intervals and paired tests are sums."""
+
+    rows: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Measure -> ids of the rows that have it, ascending."""
+    values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Measure -> [rows, width]."""

@@ -1,0 +1,65 @@
+"""JSON Lines: one object a line. Only a line feed ends a line; U+2028 and U+0085 belong to the text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunesmith.contracts import BadRow
+from tunesmith.data.textfile import not_utf8
+from tunesmith.errors import DataError
+
+suffixes = (".jsonl", ".ndjson")
+
+
+def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """(line, values) of each row; a line that is not one JSON object comes as a BadRow. Empty lines are no rows."""
+    seen = False
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, 1):
+                seen = True
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                except UnicodeDecodeError as fault:
+                    raise not_utf8(path, number, fault) from None
+                if not line:
+                    continue
+                row = parse_object(line)
+                if isinstance(row, str):
+                    yield BadRow(str(path), number, row)
+                else:
+                    yield number, row
+    except OSError as fault:
+        raise DataError(f"the file cannot be read: {fault.strerror}", where=str(path)) from None
+    if not seen:
+        raise DataError("the file is empty", where=str(path))
+
+
+def parse_object(text: str) -> dict[str, Any] | str:
+    """The object in a text, or in words why there is none."""
+    try:
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+    except json.JSONDecodeError as fault:
+        return f"the line is not valid JSON: {fault.msg} (column {fault.colno})"
+    except (ValueError, RecursionError) as fault:
+        return f"the line is not valid JSON: {fault}"
+    if not isinstance(value, dict):
+        return f"the line holds a {type(value).__name__}, not an object with columns"
+    return value
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object in which a key stands twice: one of the two values would be lost."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key `{next(k for k in keys if keys.count(k) > 1)}` stands twice")
+    return made
+
+
+def no_constant(name: str) -> Any:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,182 @@
+"""From a path to rows: which format, which files, which columns; every row that cannot be used is collected.
+
+Knows tasks only through their columns and their word on a single row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith import plugins
+from tunesmith.contracts import BadRow, Column, Purpose, Row, Task
+from tunesmith.errors import DataError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+_OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
+Columns = Mapping[str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Rows of one split, those set aside, and the files they came from."""
+
+    rows: tuple[Row, ...]
+    bad: tuple[BadRow, ...]
+    files: tuple[str, ...]
+
+
+def format_of(path: Path, given: str | None = None) -> Any:
+    """The format module for a file. Raises DataError when its name does not tell."""
+    if given is not None:
+        return plugins.load("formats", given)
+    suffix = path.suffix.lower()
+    for name in plugins.names("formats"):
+        module = plugins.load("formats", name)
+        if suffix in module.suffixes:
+            return module
+    raise DataError(
+        f"the name does not say what kind of file it is: `{path.name}`",
+        where=str(path),
+        hint="set `data.format` to one of " + ", ".join(plugins.names("formats")),
+    )
+
+
+def find_files(path: Path) -> dict[str, list[Path]]:
+    """Split -> files, for a file (all of it is `train`) or a folder laid out by split. Raises DataError."""
+    if path.is_file():
+        return {"train": [path]}
+    if not path.exists():
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError("there is no such file", where=str(path), hint=did_you_mean(path.name, near) if near else None)
+    if not path.is_dir():
+        raise DataError("this is neither a file nor a folder", where=str(path))
+    found: dict[str, list[Path]] = {}
+    for entry in sorted(path.iterdir()):
+        split = _OTHER_NAMES.get(entry.stem.lower(), entry.stem.lower())
+        if split not in SPLITS or entry.name.startswith("."):
+            continue
+        files = sorted(p for p in entry.iterdir() if p.is_file()) if entry.is_dir() else [entry]
+        if split in found:
+            raise DataError(
+                f"the folder has two sources for `{split}`: {found[split][0].name} and {entry.name}",
+                where=str(path),
+                hint="name the files in `data.train`, `data.validation` and `data.test`",
+            )
+        if files:
+            found[split] = files
+    if "train" not in found:
+        raise DataError(
+            "the folder has no training rows",
+            where=str(path),
+            hint="it needs `train.*`, and may have `validation.*` and `test.*`, or folders of these names",
+        )
+    return found
+
+
+def raw_rows(path: Path, given: str | None = None) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """What a file holds, before any column is looked at. A row that holds a NUL character comes as a BadRow."""
+    if not path.is_file():
+        find_files(path)
+        raise DataError("a file was expected, this is a folder", where=str(path))
+    for item in format_of(path, given).read(path):
+        if not isinstance(item, BadRow):
+            broken = next((k for k, v in item[1].items() if isinstance(v, str) and "\0" in v), None)
+            if broken is not None:
+                yield BadRow(str(path), item[0], f"column `{broken}` holds a NUL character")
+                continue
+        yield item
+
+
+def read_rows(
+    files: list[Path], task: Task, columns: Columns, given: str | None = None, *, targets: bool = True
+) -> RowSet:
+    """The rows of some files in the task's own columns; without `targets`, what is to be predicted may be missing.
+
+    Raises DataError when a file has no rows at all or lacks a column in every row.
+    """
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    wanted = {name: column for name, column in task.columns.items() if targets or not column.target}
+    columns = {name: said for name, said in columns.items() if name in wanted or name not in task.columns}
+    for path in files:
+        before = len(rows) + len(bad)
+        mapping: dict[str, list[str]] | None = None
+        for item in raw_rows(path, given):
+            if isinstance(item, BadRow):
+                bad.append(item)
+                continue
+            line, values = item
+            if mapping is None:
+                mapping = map_columns(wanted, columns, list(values), f"{path}:{line}")
+            made = in_task_columns(task, mapping, values, "learn" if targets else "answer")
+            if isinstance(made, str):
+                bad.append(BadRow(str(path), line, made))
+            else:
+                rows.append(Row(len(rows), made, str(path), line))
+        if len(rows) + len(bad) == before:
+            raise DataError("the file has no rows", where=str(path))
+    return RowSet(tuple(rows), tuple(bad), tuple(str(path) for path in files))
+
+
+def map_columns(wanted: Mapping[str, Column], given: Columns, there: list[str], where: str) -> dict[str, list[str]]:
+    """Task column -> the file columns it is made of. Raises DataError for what the file does not have."""
+    for name in given:
+        if name not in wanted:
+            raise DataError(
+                f"the task has no column `{name}`",
+                where=f"data.columns.{name}",
+                hint=did_you_mean(name, wanted),
+            )
+    mapping: dict[str, list[str]] = {}
+    for name, column in wanted.items():
+        said = given.get(name)
+        if said is not None:
+            mapping[name] = [said] if isinstance(said, str) else list(said)
+            lost = next((c for c in mapping[name] if c not in there), None)
+            if lost is not None:
+                raise DataError(f"there is no column `{lost}`", where=where, hint=did_you_mean(lost, there))
+            continue
+        found = next((c for c in (name, *column.names) if c in there), None)
+        if found is not None:
+            mapping[name] = [found]
+        elif column.required:
+            raise DataError(
+                f"there is no column for `{name}` ({column.accepts})",
+                where=where,
+                hint=f"the file has {', '.join(f'`{c}`' for c in there)}; "
+                f"say which with `data.columns.{name}` or `--set data.columns.{name}=...`",
+            )
+    return mapping
+
+
+def in_task_columns(
+    task: Task, mapping: Mapping[str, list[str]], values: dict[str, Any], purpose: Purpose
+) -> dict[str, Any] | str:
+    """The row as the task sees it, or in words why it cannot be used."""
+    made: dict[str, Any] = {}
+    for name, sources in mapping.items():
+        parts = [values.get(source) for source in sources]
+        if len(parts) == 1:
+            made[name] = parts[0]
+        else:
+            made[name] = "\n".join(str(part) for part in parts if part not in (None, ""))
+    reason = task.check_row(made, purpose)
+    return reason if reason is not None else task.normalize(made)
+
+
+def refuse_bad(bad: tuple[BadRow, ...] | list[BadRow]) -> None:
+    """Raise DataError that names the first of the bad rows and counts the others."""
+    if not bad:
+        return
+    first = bad[0]
+    others = "".join(f"\n  also {row.file}:{row.line}: {row.reason}" for row in bad[1:6])
+    more = f"\n  and {len(bad) - 6} more" if len(bad) > 6 else ""
+    hint = "to leave such rows out, and have them listed, set `data.bad_rows: skip`"
+    raise DataError(
+        first.reason,
+        where=f"{first.file}:{first.line}{others}{more}",
+        hint=f"{first.hint}; {hint}" if first.hint else hint,
+    )

@@ -1,0 +1,64 @@
+"""What tuning was worth: the tuned net, the untuned base and cheap baselines on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tunesmith import stats
+from tunesmith.contracts import Row, Score, Task
+from tunesmith.models.catalog import Source
+from tunesmith.models.model import Model
+from tunesmith.recipe import Recipe
+from tunesmith.train.evaluate import Judged, judge, judge_answers
+
+Scores = dict[str, dict[str, Score]]
+
+
+@dataclass
+class Judgement:
+    """Scores by split, and what is behind them on the split of the verdict."""
+
+    split: str
+    tuned: Judged
+    scores: Scores = field(default_factory=dict)
+    base: Scores = field(default_factory=dict)
+    baselines: dict[str, Scores] = field(default_factory=dict)
+    verdict: stats.Verdict | None = None
+    base_judged: Judged | None = None
+
+
+def score(model: Model, task: Task, split: str, rows: Sequence[Row], answers: int) -> Judgement:
+    """The tuned net alone."""
+    judged = judge(model, task, rows, answers=answers)
+    return Judgement(split, judged, {split: stats.scores(task, judged.measured)})
+
+
+def compare(
+    judgement: Judgement,
+    task: Task,
+    recipe: Recipe,
+    source: Source,
+    train: Sequence[Row],
+    rows: Sequence[Row],
+) -> Iterator[str]:
+    """Add base, baselines and verdict to a judgement; yields what it is about to do."""
+    split = judgement.split
+    yield "base: the untuned model on the same rows"
+    untuned = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
+    model = task.build(source, untuned, recipe.train.seed)
+    task.base(model, train)
+    judged = judge(model, task, rows, answers=recipe.evaluate.answers)
+    judgement.base_judged = judged
+    judgement.base = {split: stats.scores(task, judged.measured)}
+    judgement.verdict = stats.compare(task, task.headline, judged.measured, judgement.tuned.measured)
+    yield "baselines"
+    for name, answers in task.baselines(train, rows).items():
+        measured = judge_answers(task, rows, answers).measured
+        judgement.baselines[name] = {split: stats.scores(task, measured)}
+
+
+def as_json(scores: Scores) -> dict[str, Any]:
+    """split -> metric -> {value, low, high, n}"""
+    return {split: {name: asdict(score) for name, score in found.items()} for split, found in scores.items()}

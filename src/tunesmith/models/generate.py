@@ -1,0 +1,77 @@
+"""Greedy answers from a decoder: prompts in, texts out, in batches with a key-value cache.
+
+Uses Transformers' `generate` under its stock attention; the packed function is put back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tunesmith.contracts import Tokens
+from tunesmith.models import attention
+from tunesmith.models.model import Model
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer, and whether it ended by itself or was cut at the limit."""
+
+    text: str
+    ended: bool
+    tokens: int
+
+
+@torch.no_grad()
+def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops: Sequence[int]) -> list[Generated]:
+    """One greedy answer per prompt, in the order given. Prompts are padded on the left."""
+    tokenizer = model.text.tokenizer
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+    longest = max(len(prompt.ids) for prompt in prompts)
+    room = min(max_new_tokens, model.text.max_tokens - longest)
+    ids = torch.tensor([[pad] * (longest - len(p.ids)) + list(p.ids) for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts], device=model.device)
+    net: Any = model.net
+    with _stock_attention(net):
+        out = net.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max(room, 1),
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=pad,
+            eos_token_id=list(stops),
+        )
+    return [_cut(model, row.tolist(), stops) for row in out[:, longest:]]
+
+
+def stop_tokens(model: Model) -> list[int]:
+    """Ids that end an answer: the tokenizer's, and those the model's generation config names."""
+    named = getattr(getattr(model.net, "generation_config", None), "eos_token_id", None)
+    found = [named] if isinstance(named, int) else list(named or [])
+    return sorted({*found, model.text.tokenizer.eos_token_id} - {None})
+
+
+def _cut(model: Model, ids: list[int], stops: Sequence[int]) -> Generated:
+    end = next((k for k, token in enumerate(ids) if token in stops), None)
+    kept = ids if end is None else ids[:end]
+    return Generated(model.text.decode(kept).strip(), end is not None, len(kept))
+
+
+@contextmanager
+def _stock_attention(net: Any) -> Iterator[None]:
+    used = net.config._attn_implementation
+    if used != attention.NAME:
+        yield
+        return
+    net.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        net.set_attn_implementation(used)

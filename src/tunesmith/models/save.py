@@ -1,0 +1,107 @@
+"""The saved model: a folder that others load without Tunesmith.
+
+An adapter is saved as PEFT's, a net that a Transformers class expresses as its folder, a mean-pooled classifier as
+sentence-transformers modules. Written under another name and renamed, so a folder that exists is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from tunesmith.models import adapters
+from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.load import quiet
+from tunesmith.models.model import Model
+from tunesmith.rundir import guarded, sync_folder
+
+
+def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None:
+    """Write the model with its tokenizer and card. Raises StorageError."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    with guarded(folder), quiet():
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _net(model, temporary)
+        if isinstance(model.net, PooledClassifier):
+            _sentence_modules(model, model.net, temporary)
+        _tokenizer(model, temporary)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        if labels:
+            (temporary / "labels.json").write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        sync_folder(folder.parent)
+
+
+def _net(model: Model, folder: Path) -> None:
+    if any(True for _ in adapters.found(model.net)):
+        pooled = isinstance(model.net, PooledClassifier)
+        adapters.save_peft(
+            model.net,
+            "encoder" if pooled else "",
+            folder,
+            base_name=_base_name(model),
+            task_type=_task_type(model),
+            in_full=[] if pooled else [name for name, _ in model.head_modules() if _learns(model, name)],
+        )
+        return
+    net: Any = model.net.encoder if isinstance(model.net, PooledClassifier) else model.net
+    net.save_pretrained(folder)
+
+
+def _task_type(model: Model) -> str | None:
+    if model.kind == "causal-lm":
+        return "CAUSAL_LM"
+    return "FEATURE_EXTRACTION" if isinstance(model.net, PooledClassifier) else "SEQ_CLS"
+
+
+def _learns(model: Model, name: str) -> bool:
+    return any(p.requires_grad for p in model.net.get_submodule(name).parameters())
+
+
+def _base_name(model: Model) -> str:
+    """What the adapter belongs to: a hub id only where the weights came from the hub under it, else the folder.
+    (The catalog's SmolLM2 is dequantized, so its hub namesake is another model.)"""
+    source = model.source
+    return source.name if source.name == source.hub_id else str(source.folder)
+
+
+def _sentence_modules(model: Model, net: PooledClassifier, folder: Path) -> None:
+    """The files that make a folder one of sentence-transformers' modules: its embedding of a text is the logits."""
+    width, labels = net.head.in_features, net.head.out_features
+    kinds = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Dense", "Dense"))
+    modules = [
+        {"idx": int(name), "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for name, path, kind in kinds
+    ]
+    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
+    dense = {
+        "in_features": width,
+        "out_features": labels,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    files = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": model.text.max_tokens, "do_lower_case": False},
+        "1_Pooling/config.json": pooling,
+        "2_Dense/config.json": dense,
+    }
+    for name, value in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(value, indent=2), encoding="utf-8")
+    head = {"linear.weight": net.head.weight.detach().cpu(), "linear.bias": net.head.bias.detach().cpu()}
+    save_file(head, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+
+
+def _tokenizer(model: Model, folder: Path) -> None:
+    model.text.tokenizer.save_pretrained(folder)

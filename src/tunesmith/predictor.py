@@ -1,0 +1,207 @@
+"""A finished (or stopped) run, ready to answer: the same rendering, the same net, the same numbers as in training."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tunesmith import judgement as judging
+from tunesmith import recipefile
+from tunesmith.contracts import Answer, BadRow, Row, Task
+from tunesmith.data import splits
+from tunesmith.data.read import find_files, in_task_columns, map_columns, raw_rows, read_rows, refuse_bad
+from tunesmith.data.split import sample
+from tunesmith.errors import DataError, RunError, TunesmithError
+from tunesmith.models import catalog
+from tunesmith.models.catalog import Source
+from tunesmith.models.model import Model
+from tunesmith.recipe import Recipe
+from tunesmith.recipefile import make_plugin
+from tunesmith.rundir import RunDir, guarded, open_run
+from tunesmith.train import checkpoint, fit
+from tunesmith.train.evaluate import answer_rows
+
+_CHUNK = 1024
+Given = str | Mapping[str, Any]
+
+
+class Predictor:
+    """The tuned model of a run."""
+
+    def __init__(self, run: RunDir, recipe: Recipe, task: Task, source: Source, model: Model) -> None:
+        self.run = run
+        self.recipe = recipe
+        self.task = task
+        self.source = source
+        self.model = model
+
+    def predict(self, rows: Sequence[Given]) -> list[Answer]:
+        """An answer per row: a text, or a mapping of the columns that training had (targets may be missing).
+
+        Raises DataError that names the row by its position.
+        """
+        made = [self._row(number, row) for number, row in enumerate(rows)]
+        answers = answer_rows(self.model, self.task, made)
+        return [answers[row.id] for row in made]
+
+    def _row(self, number: int, given: Given) -> Row:
+        place = f"row {number + 1}"
+        if isinstance(given, str):
+            column = "text" if "text" in self.task.columns else "prompt"
+            values: dict[str, Any] = {column: given}
+            reason = self.task.check_row(values, "answer")
+            found: dict[str, Any] | str = reason if reason is not None else self.task.normalize(values)
+        else:
+            wanted = {name: column for name, column in self.task.columns.items() if not column.target}
+            said = {name: value for name, value in self.recipe.column_map().items() if name in wanted}
+            if all(name in given for name, column in wanted.items() if column.required):
+                said = {}
+            mapping = map_columns(wanted, said, list(given), place)
+            found = in_task_columns(self.task, mapping, dict(given), "answer")
+        if isinstance(found, str):
+            raise DataError(found, where=place)
+        return Row(number, found, place, number + 1)
+
+    def predict_file(self, source: Path, target: Path) -> int:
+        """Answer every row of a file into a .jsonl or .csv file that appears whole or not at all; returns the rows.
+
+        Raises DataError for a row that cannot be answered, with its line.
+        """
+        writer = {".jsonl": _jsonl, ".csv": _csv}.get(target.suffix.lower())
+        if writer is None:
+            raise DataError("answers are written to .jsonl or .csv", where=str(target))
+        temporary = target.with_name(f".{target.name}.tmp")
+        count = 0
+        with guarded(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(temporary, "w", encoding="utf-8", newline="") as file:
+                    for chunk in _chunks(source):
+                        raw = [values for _, values in chunk]
+                        try:
+                            answers = self.predict(raw)
+                        except DataError as fault:
+                            number = int((fault.where or "row 1").rpartition(" ")[2])
+                            where = f"{source}:{chunk[number - 1][0]}"
+                            raise DataError(fault.problem, where=where, hint=fault.hint) from None
+                        for values, answer in zip(raw, answers, strict=True):
+                            file.write(writer(values, answer, first=count == 0))
+                            count += 1
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return count
+
+    def evaluate(self, data: Path | None = None, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The object that `evaluate --json` prints, for the run's own test rows or for the rows of a file.
+
+        The base and the baselines are fitted on the run's training rows; where those are gone, it says so.
+        """
+        began = time.perf_counter()
+        notes: list[str] = []
+        rows, split = self._rows_to_score(data, columns or {})
+        result = judging.score(self.model, self.task, split, rows, self.recipe.evaluate.answers)
+        seconds = {"evaluate": time.perf_counter() - began}
+        if self.recipe.evaluate.compare:
+            began = time.perf_counter()
+            try:
+                train = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe))).rows["train"]
+            except TunesmithError as fault:
+                notes.append(f"no base and no baselines: {fault.problem}")
+            else:
+                for _ in judging.compare(result, self.task, self.recipe, self.source, train, rows):
+                    pass
+                seconds["compare"] = time.perf_counter() - began
+        return {
+            "run": str(self.run.path),
+            "state": "finished",
+            "task": _task_of(self.recipe)[0],
+            "headline": self.task.headline.name,
+            "higher_is_better": self.task.headline.higher_is_better,
+            "scores": judging.as_json(result.scores),
+            "base": judging.as_json(result.base),
+            "baselines": {name: judging.as_json(found) for name, found in result.baselines.items()},
+            "verdict": vars(result.verdict) if result.verdict else None,
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "tokens": {"real": 0, "padded": 0, "label": 0},
+            "peak_memory_bytes": fit.peak_bytes(),
+            "notes": notes,
+        }
+
+    def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[tuple[Row, ...], str]:
+        if data is None:
+            found = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe)))
+            split = "test" if "test" in found.rows else "validation"
+            return found.rows[split], split
+        said = {**self.recipe.column_map(), **columns}
+        files = [data] if data.is_file() else find_files(data).get("test", [data])
+        made = read_rows(files, self.task, said)
+        if self.recipe.data.bad_rows == "stop":
+            refuse_bad(made.bad)
+        if not made.rows:
+            raise DataError("no row can be used", where=str(data))
+        return tuple(sample(made.rows, self.recipe.evaluate.limit)), "data"
+
+
+def load(path: str | Path) -> Predictor:
+    """The tuned model of a run, from its best checkpoint. Raises RunError when it has none yet."""
+    run = open_run(Path(path))
+    recipe = recipefile.build(run.json("resolved"), source=str(run.path / "resolved.json"))
+    best = run.checkpoints / "best"
+    if not best.exists():
+        raise RunError(
+            "the run has no scored checkpoint yet",
+            where=str(run.path),
+            hint=f"`tunesmith resume {run.path}` goes on with it",
+        )
+    task = task_from(run.json("task"))
+    source = catalog.find(recipe.model.name)
+    model = task.build(source, recipe, recipe.train.seed)
+    assert recipe.method is not None
+    make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)
+    model.load_state(checkpoint.read_trained(best))
+    model.net.eval()
+    return Predictor(run, recipe, task, source, model)
+
+
+def task_from(saved: dict[str, Any]) -> Task:
+    """The task that task.json describes, with what it learned."""
+    bare: Any = make_plugin("tasks", saved["name"], {})
+    known = {f.name for f in fields(bare)}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
+    task: Task = replace(bare, **values)
+    return task
+
+
+def _task_of(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+    assert recipe.task is not None
+    return recipe.task.name, recipe.task.options()
+
+
+def _chunks(source: Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    items = raw_rows(source)
+    while chunk := list(islice(items, _CHUNK)):
+        refuse_bad([item for item in chunk if isinstance(item, BadRow)])
+        yield [item for item in chunk if not isinstance(item, BadRow)]
+
+
+def _jsonl(values: dict[str, Any], answer: Answer, *, first: bool) -> str:
+    return json.dumps({**values, "prediction": answer}, ensure_ascii=False, default=str) + "\n"
+
+
+def _csv(values: dict[str, Any], answer: Answer, *, first: bool) -> str:
+    flat = {f"predicted_{k}": v for k, v in answer.items() if not isinstance(v, dict)}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if first:
+        writer.writerow([*values, *flat])
+    writer.writerow([*values.values(), *flat.values()])
+    return text.getvalue()

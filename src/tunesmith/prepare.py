@@ -1,0 +1,159 @@
+"""From a recipe to all that training needs: rows, task, net, method, encoded examples. Nothing is written here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tunesmith import plugins
+from tunesmith.contracts import BadRow, Example, Method, Row, Task
+from tunesmith.data import infer, splits
+from tunesmith.data.batches import Plan
+from tunesmith.data.read import refuse_bad
+from tunesmith.data.split import renumber
+from tunesmith.data.splits import Splits
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.models import catalog
+from tunesmith.models.catalog import Source
+from tunesmith.models.model import Model
+from tunesmith.recipe import Plugin, Recipe
+from tunesmith.recipefile import make_plugin
+from tunesmith.train.optimizer import Schedule, warmup_steps
+
+Say = Callable[[str], None]
+_METHODS = {"encoder": "full", "decoder": "lora"}
+
+
+@dataclass
+class Prepared:
+    """Everything that is in memory before the first update."""
+
+    recipe: Recipe
+    """Resolved: task and method are named."""
+    task: Task
+    method: Method
+    source: Source
+    splits: Splits
+    model: Model
+    examples: list[list[Example]]
+    """Of each training row."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    """Most memory of this process before the kernel's mark was set back."""
+
+    @property
+    def train_rows(self) -> tuple[Row, ...]:
+        return self.splits.rows["train"]
+
+    @property
+    def final_split(self) -> str:
+        """The rows that the verdict rests on: test where there is one."""
+        return "test" if "test" in self.splits.rows else "validation"
+
+    def plan(self) -> Plan:
+        """The order of the training rows."""
+        train = self.recipe.train
+        return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle)
+
+    def schedule(self) -> Schedule:
+        """Updates, warm-up and decay."""
+        train = self.recipe.train
+        steps = train.steps or max(1, round(train.epochs * self.plan().per_epoch))
+        return Schedule(steps, warmup_steps(train.warmup, steps), train.schedule, train.clip)
+
+    def rates(self) -> tuple[float, float]:
+        """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""
+        rate = self.recipe.train.learning_rate or default_rate(self.method, self.model)
+        return rate, self.recipe.train.head_learning_rate or max(min(10 * rate, 2e-3), rate)
+
+
+def default_rate(method: Method, model: Model) -> float:
+    """The method's own rate, which is for nets 768 wide; narrower ones take, and need, larger steps."""
+    width = int(getattr(model.config, "hidden_size", 768))
+    return method.learning_rate * max(1.0, (768 / width) ** 2)
+
+
+def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
+    """Name what the recipe left open, from the rows and the model, and say what was taken for what.
+
+    Raises RecipeError for a task that the model cannot do.
+    """
+    values: dict[str, Any] = {}
+    if recipe.task is None or _needs_columns(recipe):
+        chosen = recipe.task.name if recipe.task else None
+        guess = infer.infer(Path(recipe.data.train), recipe.column_map(), chosen, recipe.data.format)
+        values["task"] = recipe.task or Plugin(name=guess.task)
+        columns = {**guess.columns, **recipe.column_map()}
+        values["data"] = recipe.data.model_copy(update={"columns": columns, "text": None, "label": None})
+        say(f"taken as {guess.task}: {guess.why}")
+    source = catalog.find(recipe.model.name, say)
+    task_name = (recipe.task or values["task"]).name
+    if recipe.method is None:
+        name = _METHODS.get(source.kind, "full")
+        values["method"] = Plugin(name=name)
+        say(f"method {name}: usual for {'an' if source.kind[0] in 'aeiou' else 'a'} {source.kind}")
+    recipe = recipe.model_copy(update=values)
+    assert recipe.task is not None and recipe.method is not None
+    task: Task = make_plugin("tasks", task_name, recipe.task.options())
+    method: Method = make_plugin("methods", recipe.method.name, recipe.method.options())
+    if source.kind != "unknown" and source.kind not in task.families:
+        fitting = [entry.name for entry, _ in catalog.recommend(task_name)]
+        raise RecipeError(
+            f"`{recipe.model.name}` is of the kind `{source.kind}` and cannot do {task_name}",
+            where="model",
+            hint="take " + " or ".join(f"`{name}`" for name in fitting) if fitting else None,
+        )
+    return recipe, task, method, source
+
+
+def _needs_columns(recipe: Recipe) -> bool:
+    """True when a text classifier's columns were left to be found."""
+    assert recipe.task is not None
+    task = plugins.load("tasks", recipe.task.name)
+    wanted = {name for name, column in task.columns.items() if column.required}
+    return bool(wanted - set(recipe.column_map()))
+
+
+def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
+    """Read the rows, load the net, apply the method, encode. Raises UserError; writes nothing."""
+    began = time.perf_counter()
+    recipe, task, method, source = resolve(recipe, say)
+    found = splits.load(recipe, task)
+    read = time.perf_counter()
+    model = found.task.build(source, recipe, recipe.train.seed)
+    method.apply(model, recipe.train.seed)
+    loaded = time.perf_counter()
+    found, examples = encode_all(recipe, found, model)
+    seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
+    return Prepared(recipe, found.task, method, source, found, model, examples, seconds)
+
+
+def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, list[list[Example]]]:
+    """Encode every row; rows that the model cannot take are refused, or set aside where the recipe says so."""
+    rows, bad = dict(found.rows), dict(found.bad)
+    examples: dict[str, list[list[Example]]] = {}
+    for name, part in found.rows.items():
+        kept, examples[name], refused = _encode(found.task, part, model)
+        if refused and recipe.data.bad_rows == "stop":
+            refuse_bad(refused)
+        if not kept:
+            raise DataError(f"no row of `{name}` can be used", where=found.files[name][0])
+        if refused:
+            rows[name], bad[name] = tuple(kept), (*bad[name], *refused)
+            examples[name] = _encode(found.task, kept, model)[1]
+    return replace(found, rows=rows, bad=bad), examples["train"]
+
+
+def _encode(task: Task, rows: Sequence[Row], model: Model) -> tuple[list[Row], list[list[Example]], list[BadRow]]:
+    kept, made, refused = [], [], []
+    for row in rows:
+        try:
+            made.append(task.encode(row, model, "learn"))
+        except DataError as fault:
+            refused.append(BadRow(row.file, row.line, fault.problem, fault.hint))
+        else:
+            kept.append(row)
+    return renumber(kept) if refused else kept, made, refused

@@ -1,0 +1,89 @@
+"""What a run is called and what it was made of: its name, receipt, task and plan, as the run directory keeps them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+import re
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.data import splits
+from tunesmith.prepare import Prepared
+from tunesmith.recipefile import fingerprint
+from tunesmith.train.fit import Fit
+
+
+def default_name(prepared: Prepared) -> str:
+    """date _ data _ model-method _ hash of the resolved recipe"""
+    recipe = prepared.recipe
+    assert recipe.method is not None
+    path = Path(recipe.data.train)
+    data = re.sub(r"[^a-z0-9]+", "-", (path.stem if path.is_file() else path.name).lower()).strip("-") or "data"
+    today = datetime.date.today().isoformat()
+    return f"{today}_{data}_{prepared.source.label}-{recipe.method.name}_{fingerprint(recipe)}"
+
+
+def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:
+    """What went in: sums of data and model, versions, device, command line."""
+    packages = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn")
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "model_sha256": model_hash(prepared),
+        "data_sha256": {path: splits.sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
+        "tokens_sha256": tokens_hash(prepared),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": str(prepared.model.device),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def model_hash(prepared: Prepared) -> dict[str, str]:
+    """File name -> sha256 of what the pretrained model is made of."""
+    folder = prepared.source.folder
+    return {
+        path.name: splits.sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".json", ".txt") and path.is_file()
+    }
+
+
+def tokens_hash(prepared: Prepared) -> str:
+    """sha256 of all training tokens in order, with which of them are trained."""
+    digest = hashlib.sha256()
+    for row in prepared.examples:
+        for example in row:
+            for name, part in sorted(example.parts.items()):
+                digest.update(json.dumps([name, part.ids, part.trained, example.target]).encode())
+    return digest.hexdigest()
+
+
+def task_json(prepared: Prepared) -> dict[str, Any]:
+    """The task's name, options and what it learned."""
+    assert prepared.recipe.task is not None
+    return {"name": prepared.recipe.task.name, **asdict(prepared.task)}  # type: ignore[call-overload]
+
+
+def plan_json(prepared: Prepared, measured: Fit) -> dict[str, Any]:
+    """Every measured or derived choice that decides the bits of the run."""
+    recipe, schedule = prepared.recipe, prepared.schedule()
+    rate, head_rate = prepared.rates()
+    every = recipe.evaluate.every or prepared.plan().per_epoch
+    return {
+        **measured.as_json(),
+        "layout": prepared.model.layout,
+        "threads": torch.get_num_threads(),
+        "steps": schedule.steps,
+        "warmup": schedule.warmup,
+        "learning_rate": rate,
+        "head_learning_rate": head_rate,
+        "evaluate_every": every,
+        "save_every": recipe.train.save_every or every,
+    }

@@ -1,0 +1,208 @@
+"""The recipe's fields: a type, a default, one sentence each. Help, docs and the JSON Schema are made from them.
+
+Knows nothing of files (recipefile.py), of rows or of nets. Strict: an unknown key is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A group of keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class ModelChoice(Section):
+    """A pretrained model and how its head reads it."""
+
+    name: str = Field(min_length=1)
+    """A catalog name, a folder, or a hub id such as `org/name`."""
+
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    """What a classifier reads: the mean of all tokens, the stock head on the first, or the last token."""
+
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout everywhere in the net while training. None keeps the model's own."""
+
+
+class Plugin(BaseModel):
+    """A name and the options of the plugin it names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    name: str = Field(min_length=1)
+    """The plugin: a task or a method."""
+
+    def options(self) -> dict[str, Any]:
+        """The options as written, to be checked by the plugin."""
+        return dict(self.model_extra or {})
+
+
+class Split(Section):
+    """Shares that are set aside when no split is given."""
+
+    validation: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the rows that choose the checkpoint."""
+
+    test: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the rows that are opened once, at the end."""
+
+
+class Data(Section):
+    """Which rows, and which of their columns."""
+
+    train: str = Field(min_length=1)
+    """File, or a folder with train, validation and test files in it."""
+
+    validation: str | None = None
+    """File of the rows that choose the checkpoint. None takes them from `train`."""
+
+    test: str | None = None
+    """File of the rows that are opened once, at the end."""
+
+    text: str | list[str] | None = None
+    """Shorthand for `columns.text`."""
+
+    label: str | None = None
+    """Shorthand for `columns.label`."""
+
+    columns: dict[str, str | list[str]] = {}
+    """Task column -> file column, or a list of file columns to be joined by line ends."""
+
+    format: str | None = None
+    """How the files are read: csv, jsonl ... None takes it from the file's name and content."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Most training rows used: a fixed sample that keeps the labels' shares and the order of the file."""
+
+    max_tokens: int | None = Field(default=None, ge=2)
+    """Longest row in tokens. None takes what the model was made for."""
+
+    bad_rows: Literal["stop", "skip"] = "stop"
+    """What to do with rows that cannot be used: stop and list them, or set them aside and list them."""
+
+    split: Split = Split()
+    """Shares set aside when no split is given."""
+
+
+class Train(Section):
+    """How long and how fast the model learns."""
+
+    epochs: float = Field(default=3.0, gt=0)
+    """Passes over the training rows. Not used when `steps` is set."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Updates of the weights. None takes `epochs`."""
+
+    batch_size: int = Field(default=16, ge=1)
+    """Rows per update, over all devices together."""
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate. None takes the method's own, fitted to the size of the model."""
+
+    head_learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate of a fresh head. None takes ten times `learning_rate`, at most 2e-3."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+
+    warmup: float = Field(default=0.06, ge=0)
+    """Updates of linear warm-up; below 1, a share of all updates."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay of AdamW; biases and norms have none."""
+
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient of an update."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """The seed that all randomness comes from."""
+
+    shuffle: bool = True
+    """Take the rows of each epoch in a new order; false keeps the order of the file."""
+
+    save_every: int | None = Field(default=None, ge=1)
+    """Updates between checkpoints. None saves whenever it evaluates."""
+
+    memory: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+    """Memory in GB that training may take; `auto` takes what is free. Decides how a batch is cut."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if self.steps is not None and self.epochs != Train.model_fields["epochs"].default:
+            raise ValueError("`train.steps` and `train.epochs` contradict each other; keep one")
+        return self
+
+
+class Evaluate(Section):
+    """When and on what the model is scored."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Updates between two looks at the validation rows. None looks once an epoch."""
+
+    early_stopping: int | None = Field(default=None, ge=1)
+    """Looks without a better score after which training stops. None never stops early."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Most rows of each split that are scored: a fixed sample."""
+
+    answers: int = Field(default=20, ge=0)
+    """Most rows of a split for which a generating model writes answers (they are slow); losses use every row."""
+
+    compare: bool = True
+    """Score the untuned base and the cheap baselines on the same rows."""
+
+
+class RunPlace(Section):
+    """Where the run is written."""
+
+    dir: str = "runs"
+    """Folder that holds the run directories."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run directory. None makes one from date, data, model, method and a hash of the recipe."""
+
+
+class Recipe(Section):
+    """What to learn, from what, starting where, and how."""
+
+    model: Annotated[ModelChoice, BeforeValidator(_named)]
+    """The pretrained model: a name or `{name: ..., pooling: ...}`."""
+
+    task: Annotated[Plugin, BeforeValidator(_named)] | None = None
+    """The task: a name or `{name: ..., options}`. None infers it from the rows."""
+
+    data: Annotated[Data, BeforeValidator(lambda v: {"train": v} if isinstance(v, str) else v)]
+    """The rows: a file, a folder, or the keys below."""
+
+    method: Annotated[Plugin, BeforeValidator(_named)] | None = None
+    """The tuning method: a name or `{name: ..., options}`. None takes full for encoders, lora for decoders."""
+
+    train: Train = Train()
+    """How long and how fast the model learns."""
+
+    evaluate: Evaluate = Evaluate()
+    """When and on what the model is scored."""
+
+    run: RunPlace = RunPlace()
+    """Where the run is written."""
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Recipe:
+        for short in ("text", "label"):
+            if getattr(self.data, short) is not None and short in self.data.columns:
+                raise ValueError(f"`data.{short}` and `data.columns.{short}` say the same thing; keep one")
+        return self
+
+    def column_map(self) -> dict[str, str | list[str]]:
+        """Task column -> file columns, the shorthands included."""
+        short = {"text": self.data.text, "label": self.data.label}
+        return {**self.data.columns, **{k: v for k, v in short.items() if v is not None}}

@@ -1,0 +1,257 @@
+"""From YAML and `--set a.b=c` to a Recipe, with errors that name the line and the key that was meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tunesmith import plugins
+from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.recipe import Recipe
+
+Lines = dict[tuple[str, ...], int]
+_PATHS = (("data", "train"), ("data", "validation"), ("data", "test"), ("run", "dir"))
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe, the words it came from, and the folder its paths are relative to."""
+
+    recipe: Recipe
+    text: str
+    folder: Path
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> RecipeFile:
+    """The recipe in a file. Paths in it are relative to the file, those in overrides to the working directory.
+
+    Raises RecipeError with the line for anything that is not a valid recipe.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError("there is no such recipe", where=str(path), hint="`tunesmith init FILE` writes one") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise RecipeError(f"the recipe cannot be read: {fault}", where=str(path)) from None
+    values, lines = _parse(text, str(path))
+    folder = path.resolve().parent
+    _anchor(values, folder)
+    return RecipeFile(build(values, overrides, source=str(path), lines=lines), text, folder)
+
+
+def build(
+    values: dict[str, Any],
+    overrides: tuple[str, ...] = (),
+    *,
+    source: str = "recipe",
+    lines: Lines | None = None,
+) -> Recipe:
+    """A Recipe from plain values and `key=value` overrides. Raises RecipeError."""
+    values = json.loads(json.dumps(values, default=str))
+    for override in overrides:
+        _override(values, override)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as fault:
+        raise _explain(fault, values, source, lines or {}) from None
+    _check_plugins(recipe, source, lines or {})
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as a short YAML file: what was set, without the defaults."""
+    values = recipe.model_dump(mode="json", exclude_unset=True)
+    for key in ("model", "task", "method"):
+        if isinstance(values.get(key), dict) and set(values[key]) == {"name"}:
+            values[key] = values[key]["name"]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Four hex digits of everything the recipe says but where the run is written."""
+    values = recipe.model_dump(mode="json", exclude={"run"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:4]
+
+
+def _parse(text: str, source: str) -> tuple[dict[str, Any], Lines]:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        problem = getattr(fault, "problem", None) or "it cannot be parsed"
+        raise RecipeError(f"the recipe is not valid YAML: {problem}", where=where) from None
+    except RecursionError:
+        raise RecipeError("the recipe is nested too deeply", where=source) from None
+    if not isinstance(values, dict) or node is None:
+        raise RecipeError(
+            "a recipe is a list of `key: value` lines; this file holds none",
+            where=source,
+            hint="`tunesmith init FILE` writes one to start from",
+        )
+    lines: Lines = {}
+    _walk(node, (), lines, source)
+    return values, lines
+
+
+def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> None:
+    if not isinstance(node, yaml.MappingNode) or len(path) > 8:
+        return
+    for key, value in node.value:
+        here = (*path, str(key.value))
+        if here in lines:
+            raise RecipeError(
+                f"`{'.'.join(here)}` is written twice",
+                where=f"{source}:{key.start_mark.line + 1}",
+                hint=f"the first is in line {lines[here]}; keep one",
+            )
+        lines[here] = key.start_mark.line + 1
+        _walk(value, here, lines, source)
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> None:
+    """Make the paths of a recipe file absolute."""
+    if isinstance(values.get("data"), str):
+        values["data"] = {"train": values["data"]}
+    for section, key in _PATHS:
+        part = values.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            part[key] = str(folder / Path(part[key]).expanduser())
+    model = values.get("model")
+    name = model.get("name") if isinstance(model, dict) else model
+    if isinstance(name, str) and (folder / Path(name).expanduser()).is_dir():
+        absolute = str((folder / Path(name).expanduser()).resolve())
+        values["model"] = {**model, "name": absolute} if isinstance(model, dict) else absolute
+    method = values.get("method")
+    if isinstance(method, dict) and isinstance(method.get("start"), str):
+        method["start"] = str(folder / Path(method["start"]).expanduser())
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(
+            f"`{override}` is not `key=value`",
+            where="--set",
+            hint="write it like `--set train.epochs=5`",
+        )
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        value = text
+    if isinstance(value, str):
+        value = _number(value)
+    here = values
+    for part in parts[:-1]:
+        inner = here.get(part)
+        if isinstance(inner, str):
+            inner = {"train" if part == "data" else "name": inner}
+        if not isinstance(inner, dict):
+            inner = {}
+        here[part] = inner
+        here = inner
+    here[parts[-1]] = value
+
+
+def _number(text: str) -> Any:
+    """YAML 1.1 reads `2e-5` as a string; a user means a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> RecipeError:
+    """The first problem as our error: the key, its line, and the key that was meant."""
+    problems = fault.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path = tuple(str(part) for part in first["loc"])
+    keys = tuple(part for part in path if not part.startswith("function-") and part != "Plugin")
+    key = ".".join(keys)
+    where = _place(keys, source, lines)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return RecipeError(f"there is no key `{key}`{more}", where=where, hint=did_you_mean(keys[-1], _siblings(keys)))
+    if first["type"] == "missing":
+        return RecipeError(
+            f"`{key}` is missing{more}", where=where, hint=f"add `{key}`; `tunesmith schema` lists the keys"
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return RecipeError(message, where=where)
+    return RecipeError(f"`{key}` is {first['input']!r}: {_lower(message)}{more}", where=where)
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _place(keys: tuple[str, ...], source: str, lines: Lines) -> str:
+    for end in range(len(keys), 0, -1):
+        if keys[:end] in lines:
+            return f"{source}:{lines[keys[:end]]}"
+    return source
+
+
+def _siblings(keys: tuple[str, ...]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for key in keys[:-1]:
+        annotation = section.model_fields[key].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return list(section.model_fields)
+
+
+def _check_plugins(recipe: Recipe, source: str, lines: Lines) -> None:
+    for key, kind in (("task", "tasks"), ("method", "methods")):
+        chosen = getattr(recipe, key)
+        if chosen is None:
+            continue
+        try:
+            make_plugin(kind, chosen.name, chosen.options())
+        except RecipeError as fault:
+            option = fault.where or key
+            where = _place(tuple(option.split(".")), source, lines)
+            raise RecipeError(fault.problem, where=where, hint=fault.hint) from None
+    if recipe.data.format is not None and recipe.data.format not in plugins.names("formats"):
+        raise RecipeError(
+            f"there is no format `{recipe.data.format}`",
+            where=_place(("data", "format"), source, lines),
+            hint=did_you_mean(recipe.data.format, plugins.names("formats")),
+        )
+
+
+def make_plugin(kind: Any, name: str, options: dict[str, Any]) -> Any:
+    """The task or method of that name with its options checked by type. Raises RecipeError."""
+    from dataclasses import fields
+
+    from pydantic import TypeAdapter
+
+    made = plugins.load(kind, name)
+    known = {f.name for f in fields(made) if f.metadata.get("option", True)}
+    key = str(kind)[:-1]
+    for option in options:
+        if option not in known:
+            raise RecipeError(
+                f"the {key} `{name}` has no option `{option}`",
+                where=f"{key}.{option}",
+                hint=did_you_mean(option, known) if known else f"`{name}` has no options",
+            )
+    try:
+        return TypeAdapter(made).validate_python(options)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(
+            f"`{key}.{option}` is {first['input']!r}: {_lower(first['msg'].removeprefix('Value error, '))}",
+            where=f"{key}.{option}",
+        ) from None

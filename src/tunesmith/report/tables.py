@@ -1,0 +1,73 @@
+"""Scores as Markdown tables and one sentence: what a person reads first. No torch, no plots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Shape = dict[str, Any]
+
+
+def verdict_line(result: Shape) -> str:
+    """Whether tuning helped, in one sentence."""
+    verdict = result["verdict"]
+    split = final_split(result)
+    tuned = result["scores"][split][result["headline"]]
+    if verdict is None:
+        return (
+            f"{result['headline']} {number(tuned['value'])} on {tuned['n']:,} {split} rows (nothing to compare with)."
+        )
+    base = result["base"][split][result["headline"]]
+    word = {
+        "helped": "Tuning helped",
+        "hurt": "Tuning hurt",
+        "unclear": "Not distinguishable at this test size",
+    }
+    return (
+        f"{word[verdict['outcome']]}: {verdict['metric']} went from {number(base['value'])} to "
+        f"{number(tuned['value'])} on {tuned['n']:,} {split} rows (difference {verdict['difference']:+.3f}, "
+        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, p = {verdict['p']:.3f})."
+    )
+
+
+def final_split(result: Shape) -> str:
+    """The split that the verdict is on."""
+    return "test" if "test" in result["scores"] else next(iter(result["scores"]))
+
+
+def comparison(result: Shape) -> list[list[str]]:
+    """Header and rows: one metric a row, one system a column, each with its interval."""
+    split = final_split(result)
+    systems = {"tuned": result["scores"]}
+    if result["base"]:
+        systems = {"base": result["base"], **systems}
+    systems |= result["baselines"]
+    table = [["metric", *systems, "n"]]
+    for metric, tuned in result["scores"][split].items():
+        cells = [with_interval(found[split].get(metric)) for found in systems.values()]
+        mark = " *" if metric == result["headline"] else ""
+        table.append([metric + mark, *cells, f"{tuned['n']:,}"])
+    return table
+
+
+def with_interval(score: Shape | None) -> str:
+    """`.883 [.860, .905]`"""
+    if score is None:
+        return "-"
+    return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
+
+
+def number(value: float) -> str:
+    """Three digits behind the point; large numbers fewer."""
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def markdown(table: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
+
+
+def cell(text: str, longest: int = 200) -> str:
+    """A text that fits a Markdown table."""
+    flat = " ".join(text.split()).replace("|", "\\|")
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"

@@ -1,0 +1,150 @@
+"""What `--json` prints, as types: the JSON Schemas in `docs/reference/` are made from these. Stable."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Shape(BaseModel):
+    """A JSON object."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class ScoreShape(Shape):
+    """A number, its 95 % bootstrap interval and the rows it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+Scores = dict[str, dict[str, ScoreShape]]
+"""split -> metric -> score"""
+
+
+class Verdict(Shape):
+    """Whether tuning helped, on rows that neither side learned from."""
+
+    outcome: Literal["helped", "hurt", "unclear"]
+    metric: str
+    difference: float
+    """Tuned minus base, in the metric's own unit."""
+    low: float
+    high: float
+    """95 % interval of the difference, by paired bootstrap."""
+    p: float
+    """Two-sided p of an approximate randomization test on the same rows."""
+
+
+class TokenCounts(Shape):
+    """Tokens that training computed."""
+
+    real: int
+    padded: int
+    """Padding computed beside the real ones."""
+    label: int
+    """Targets of the loss: label tokens, or rows for a classifier."""
+
+
+class Result(Shape):
+    """Printed by `train`, `resume` and `evaluate`."""
+
+    run: str
+    state: Literal["finished", "stopped"]
+    task: str
+    headline: str
+    higher_is_better: bool
+    scores: Scores
+    base: Scores
+    baselines: dict[str, Scores]
+    verdict: Verdict | None
+    """None when there is no base to compare with."""
+    seconds: dict[str, float]
+    """Phase -> seconds of wall time."""
+    tokens: TokenCounts
+    peak_memory_bytes: int
+    notes: list[str]
+    """What a reader of the numbers must know."""
+
+
+class Place(Shape):
+    """A row of a file."""
+
+    file: str
+    line: int
+
+
+class Finding(Shape):
+    """Something in the data that the user should look at."""
+
+    kind: str
+    split: str
+    count: int
+    examples: list[Place]
+    hint: str
+
+
+class CheckResult(Shape):
+    """Printed by `check`."""
+
+    task: str
+    rows: dict[str, int]
+    """Split -> rows."""
+    labels: dict[str, dict[str, int]]
+    """Split -> label -> rows; empty for tasks without labels."""
+    lengths: dict[str, dict[str, float]]
+    """Split -> tokens per row: min, median, p95, max, and the share of rows cut."""
+    findings: list[Finding]
+    plan: dict[str, Any]
+    """Tokens, updates, trainable share, and memory and time of the worst micro-batch as measured."""
+
+
+class RunLine(Shape):
+    """One run of a folder."""
+
+    run: str
+    state: str
+    task: str
+    model: str
+    method: str
+    step: int
+    steps: int
+    headline: str | None
+    value: float | None
+
+
+class Runs(Shape):
+    """Printed by `runs`."""
+
+    runs: list[RunLine]
+
+
+class ModelLine(Shape):
+    """One model of the catalog."""
+
+    name: str
+    description: str
+    parameters: int
+    download_bytes: int
+    licence: str
+    tasks: list[str]
+    here: bool
+    reason: str | None
+
+
+class Models(Shape):
+    """Printed by `models`."""
+
+    models: list[ModelLine]
+
+
+SHAPES: dict[str, type[Shape]] = {
+    "result": Result,
+    "check": CheckResult,
+    "runs": Runs,
+    "models": Models,
+}

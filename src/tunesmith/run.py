@@ -1,0 +1,295 @@
+"""The composition root: a recipe becomes a run directory, and a run directory is trained, resumed and judged."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tunesmith import judgement as judging
+from tunesmith import recipefile
+from tunesmith.data import splits
+from tunesmith.errors import RunError, TunesmithError
+from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
+from tunesmith.models import save
+from tunesmith.prepare import Prepared, Say, prepare
+from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json
+from tunesmith.recipe import Recipe
+from tunesmith.report import write as write_report
+from tunesmith.rundir import RunDir, create, guarded, open_run
+from tunesmith.train import checkpoint, fit
+from tunesmith.train.checkpoint import Progress
+from tunesmith.train.evaluate import judge, value_of
+from tunesmith.train.loop import Batches, train
+from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, optimizer_state
+
+_HEARTBEAT = 5.0
+
+
+def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None) -> tuple[RunDir, Prepared]:
+    """A new run directory and all that training it needs. Raises UserError before anything is written."""
+    prepared = prepare(recipe, say)
+    measured = fit.fit(
+        prepared.model,
+        prepared.task,
+        [example for row in prepared.examples for example in row],
+        recipe.train.memory,
+        recipe.train.batch_size,
+    )
+    prepared.peak_bytes = measured.before_bytes
+    files = {
+        "recipe.yaml": text if text is not None else recipefile.dump(prepared.recipe),
+        "resolved.json": prepared.recipe.model_dump(mode="json"),
+        "receipt.json": receipt(prepared, command),
+        "data.json": prepared.splits.describe(),
+        "task.json": task_json(prepared),
+        "plan.json": plan_json(prepared, measured),
+    }
+    place = recipe.run
+    run = create(Path(place.dir), place.name or default_name(prepared), files)
+    return run, prepared
+
+
+def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
+    """What a run was made of, in memory again. Raises RunError when its data or model has changed since."""
+    recipe = recipefile.build(run.json("resolved"), source=str(run.path / "resolved.json"))
+    for name, part in run.json("data").items():
+        for file in part["files"]:
+            path = Path(file["path"])
+            if not path.is_file():
+                raise RunError(f"the rows of `{name}` are gone", where=file["path"], hint="put the file back")
+            if splits.sha256(path) != file["sha256"]:
+                raise RunError(
+                    f"the rows of `{name}` have changed since the run began",
+                    where=file["path"],
+                    hint="put the old file back, or start a new run",
+                )
+    prepared = prepare(recipe, say)
+    if model_hash(prepared) != run.json("receipt")["model_sha256"]:
+        raise RunError(
+            "the pretrained model has changed since the run began",
+            where=str(prepared.source.folder),
+            hint="put the old files back, or start a new run",
+        )
+    return prepared
+
+
+def go(run: RunDir, prepared: Prepared, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train from the last whole checkpoint to the end, judge, save, report. Yields and stores what happens.
+
+    Leaving the iteration, or `stop`, or a file `control/stop`, ends it; the state is saved and can be resumed.
+    Raises RunError when another process works in the run.
+    """
+    with run.lock():
+        attempt = 1 + sum(1 for entry in (run.path / "logs").glob("attempt_*"))
+        log = run.path / "logs" / f"attempt_{attempt}"
+        with guarded(log):
+            log.mkdir()
+            run.stop_file.unlink(missing_ok=True)
+        with guarded(log), open(log / "rank0.log", "a", encoding="utf-8") as text:
+            state = _State(run, prepared, attempt)
+            try:
+                for event in _work(state, stop):
+                    run.append(event)
+                    text.write(f"{datetime.datetime.now().isoformat(timespec='seconds')} {describe(event)}\n")
+                    text.flush()
+                    yield event
+            except TunesmithError as fault:
+                text.write(f"{fault}\n")
+                with suppress(TunesmithError):
+                    state.status("failed")
+                    run.append(Finished("failed", state.progress.step, fault.problem))
+                raise
+            except (KeyboardInterrupt, GeneratorExit):
+                with suppress(TunesmithError):
+                    state.status("stopped")
+                raise
+
+
+class _State:
+    """What changes while a run goes on."""
+
+    def __init__(self, run: RunDir, prepared: Prepared, attempt: int) -> None:
+        self.run = run
+        self.prepared = prepared
+        self.attempt = attempt
+        self.steps = prepared.schedule().steps
+        self.progress = Progress()
+        self.beat = 0.0
+        self.seconds = dict(prepared.seconds)
+
+    def status(self, state: str) -> None:
+        self.run.set_status(state, step=self.progress.step, steps=self.steps, attempt=self.attempt)
+        self.beat = time.monotonic()
+
+    def alive(self) -> None:
+        if time.monotonic() - self.beat > _HEARTBEAT:
+            self.status("running")
+
+
+def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
+    run, prepared, plan = state.run, state.prepared, state.run.json("plan")
+    task, model, train_keys = prepared.task, prepared.model, prepared.recipe.train
+    torch.set_num_threads(plan["threads"])
+    optimizer = make_optimizer(
+        model.trained(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
+    )
+    yield from map(Warned, _restore(state, optimizer))
+    state.status("running")
+    yield _started(state)
+    yield from map(Warned, _cautions(prepared))
+
+    def look() -> dict[str, float]:
+        return value_of(task, judge(model, task, prepared.splits.rows["validation"], answers=0).measured)
+
+    updates = train(
+        model,
+        task,
+        Batches(prepared.train_rows, prepared.examples, prepared.plan(), plan["budget"]),
+        optimizer,
+        prepared.schedule(),
+        start=state.progress.step,
+        every=plan["evaluate_every"],
+        evaluate=look,
+    )
+    enough = _enough(state)
+    while not enough:
+        updated = next(updates)
+        best = _note(state, updated)
+        yield updated
+        state.alive()
+        enough = _enough(state)
+        stopping = (stop() or run.stop_file.exists()) and not enough
+        if best or stopping or enough or updated.step % plan["save_every"] == 0:
+            checkpoint.write(run, model.state(), optimizer_state(optimizer), state.progress)
+            yield Saved(updated.step, best)
+        if stopping:
+            state.status("stopped")
+            yield Finished("stopped", updated.step, f"resume with `tunesmith resume {run.path}`")
+            return
+    yield from _conclude(state)
+
+
+def _restore(state: _State, optimizer: Optimizer) -> list[str]:
+    """Take the last whole checkpoint, if there is one; returns what the user should know."""
+    warnings: list[str] = []
+    found = checkpoint.read_latest(state.run, warnings.append)
+    if found is not None:
+        trained, moments, state.progress = found
+        state.prepared.model.load_state(trained)
+        load_optimizer_state(optimizer, moments)
+        checkpoint.point_at(state.run, state.progress)
+    return warnings
+
+
+def _started(state: _State) -> Started:
+    recipe, prepared = state.prepared.recipe, state.prepared
+    learns, parameters = prepared.model.sizes()
+    assert recipe.task is not None and recipe.method is not None
+    return Started(
+        run=str(state.run.path),
+        attempt=state.attempt,
+        step=state.progress.step,
+        steps=state.steps,
+        task=recipe.task.name,
+        method=recipe.method.name,
+        model=prepared.source.label,
+        trainable=learns,
+        parameters=parameters,
+        rows={name: len(rows) for name, rows in prepared.splits.rows.items()},
+    )
+
+
+def _note(state: _State, updated: Updated) -> bool:
+    """Take an update into the progress; True when its scores are the best so far."""
+    before = state.progress
+    tokens = dict(before.tokens)
+    for name, count in (("real", updated.tokens), ("padded", updated.padded), ("label", updated.labels)):
+        tokens[name] += count
+    state.progress = replace(before, step=updated.step, tokens=tokens, seconds=before.seconds + updated.seconds)
+    if updated.scores is None:
+        return False
+    metric = state.prepared.task.headline
+    value = updated.scores[metric.name]
+    best = before.best_score
+    better = best is None or (value > best if metric.higher_is_better else value < best)
+    if better:
+        state.progress = replace(state.progress, best_step=updated.step, best_score=value, looks=0)
+    else:
+        state.progress = replace(state.progress, looks=before.looks + 1)
+    return better
+
+
+def _enough(state: _State) -> bool:
+    """All updates done, or the score has not risen for as many looks as the recipe allows."""
+    patience = state.prepared.recipe.evaluate.early_stopping
+    return state.progress.step >= state.steps or (patience is not None and state.progress.looks >= patience)
+
+
+def _conclude(state: _State) -> Iterator[Event]:
+    """Take the best checkpoint, judge it, save the model, write the report."""
+    run, prepared, seconds = state.run, state.prepared, state.seconds
+    recipe, task, model = prepared.recipe, prepared.task, prepared.model
+    state.status("running")
+    model.load_state(checkpoint.read_trained(run.checkpoints / "best"))
+    began = time.perf_counter()
+    yield Phase(f"scoring the tuned model on {prepared.final_split} rows")
+    rows = prepared.splits.rows[prepared.final_split]
+    result = judging.score(model, task, prepared.final_split, rows, recipe.evaluate.answers)
+    if prepared.final_split == "test":
+        validation = prepared.splits.rows["validation"]
+        result.scores |= judging.score(model, task, "validation", validation, answers=0).scores
+    seconds["evaluate"] = time.perf_counter() - began
+    if recipe.evaluate.compare:
+        began = time.perf_counter()
+        for phase in judging.compare(result, task, recipe, prepared.source, prepared.train_rows, rows):
+            state.alive()
+            yield Phase(phase)
+        seconds["compare"] = time.perf_counter() - began
+    yield Phase("saving the model")
+    seconds["train"] = state.progress.seconds
+    peak = max(fit.peak_bytes(), prepared.peak_bytes)
+    summary = write_report.summary(run, prepared, result, seconds, state.progress.tokens, peak)
+    save.save(model, run.model, getattr(task, "labels", ()), write_report.card(summary, prepared.source.licence))
+    yield Phase("writing the report")
+    write_report.write(run, prepared, result, summary)
+    reason = "all updates done" if state.progress.step >= state.steps else "the score had stopped rising"
+    state.status("finished")
+    yield Finished("finished", state.progress.step, reason)
+
+
+def _cautions(prepared: Prepared) -> Iterator[str]:
+    from tunesmith.data.doctor import examine
+
+    for finding in examine(prepared.splits.rows, prepared.splits.bad):
+        if finding.kind in ("leak", "bad-row", "unseen-label", "contradiction"):
+            file, line = finding.examples[0]
+            yield f"{finding.count} x {finding.kind} in {finding.split} (first at {file}:{line}): {finding.hint}"
+    cut = sum(any(part.cut for part in example.parts.values()) for row in prepared.examples for example in row)
+    if cut:
+        limit = prepared.model.text.max_tokens
+        yield f"{cut} of {len(prepared.examples)} training rows are longer than {limit} tokens and were cut"
+    if prepared.final_split == "validation":
+        yield "no test rows: the scores are on the rows that chose the checkpoint, and flatter a little"
+
+
+def train_recipe(recipe: Recipe, text: str | None = None, command: list[str] | None = None) -> RunDir:
+    """Train to the end without a screen: for Python."""
+    run, prepared = begin(recipe, text, command or sys.argv)
+    for _ in go(run, prepared):
+        pass
+    return run
+
+
+def resume(path: Path, say: Say = lambda _: None) -> tuple[RunDir, Prepared | None]:
+    """A run to go on with, or None beside it when it has finished. Raises RunError."""
+    run = open_run(path)
+    if (run.path / "status.json").exists() and run.status()["state"] == "finished":
+        return run, None
+    return run, reopen(run, say)

@@ -1,0 +1,48 @@
+"""Forward and backward of one update's micro-batches. A loss is a sum and a count; the division is by the count of
+the whole update, so the gradient does not depend on how the batch was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.contracts import Example, Task
+from tunesmith.models.model import Model
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One micro-batch and the seed of the random numbers it draws."""
+
+    seed: int
+    examples: Sequence[Example]
+
+
+def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[str, float]) -> dict[str, float]:
+    """Gradients of the update, and its losses per name.
+
+    `weights` are those of all pieces together. An update without labels has a loss of 0 and changes nothing.
+    """
+    sums = dict.fromkeys(weights, 0.0)
+    for piece in pieces:
+        torch.manual_seed(piece.seed)
+        losses = task.loss(model, piece.examples)
+        parts = [loss.total / weights[name] for name, loss in losses.items() if weights[name]]
+        if parts:
+            torch.stack(parts).sum().backward()
+        for name, loss in losses.items():
+            sums[name] += float(loss.total.detach())
+    return {name: total / weights[name] if weights[name] else 0.0 for name, total in sums.items()}
+
+
+def piece_seed(seed: int, step: int, number: int) -> int:
+    """A seed of 63 bits for a micro-batch: (seed, step, number) mixed by splitmix64 (Steele et al. 2014)."""
+    state = 0
+    for value in (seed, step, number):
+        state = (state + value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1

@@ -1,0 +1,125 @@
+"""Checkpoints: trained tensors, optimizer, and a few numbers. One that exists under its name is complete.
+
+Written beside and renamed; every file is on the disk before the name is. A manifest of sha256 sums tells a flipped
+bit: such a checkpoint is passed over for the one before, and that is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tunesmith.errors import NotFinite, RunError
+from tunesmith.rundir import RunDir, guarded, point, sync_folder, write_bytes
+
+_FILES = ("trained.safetensors", "optimizer.safetensors", "state.json")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that resuming needs beside tensors. The place in the data is `step` alone."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_score: float | None = None
+    looks: int = 0
+    """Looks at the validation rows since the best."""
+    tokens: dict[str, float] = field(default_factory=lambda: {"real": 0, "padded": 0, "label": 0})
+    seconds: float = 0.0
+    """Spent in updates, over all attempts."""
+
+
+def folder_of(run: RunDir, step: int) -> Path:
+    """Where the checkpoint after an update is."""
+    return run.checkpoints / f"step_{step:06d}"
+
+
+def write(run: RunDir, trained: dict[str, Tensor], optimizer: dict[str, Tensor], progress: Progress) -> None:
+    """Commit a checkpoint, turn `last` and `best`, then remove those that neither points at.
+
+    Raises NotFinite for a weight that is NaN or infinite, and StorageError; the checkpoints before stay as they are.
+    """
+    for name, tensor in trained.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise NotFinite(progress.step - 1, rows=[f"(weight {name})"])
+    path = folder_of(run, progress.step)
+    temporary = run.checkpoints / f".{path.name}.tmp"
+    contents = {
+        "trained.safetensors": save({k: v.contiguous().cpu() for k, v in trained.items()}, {"format": "pt"}),
+        "optimizer.safetensors": save({k: v.contiguous().cpu() for k, v in optimizer.items()}, {"format": "pt"}),
+        "state.json": (json.dumps(asdict(progress), indent=2) + "\n").encode(),
+    }
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    with guarded(path, sum(map(len, contents.values()))):
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir()
+            for name, content in contents.items():
+                write_bytes(temporary / name, content)
+            write_bytes(temporary / "manifest.json", (json.dumps(sums, indent=2) + "\n").encode())
+            if path.exists():  # the same step, saved by an attempt that ended here: the bits are the same
+                shutil.rmtree(path)
+            temporary.rename(path)
+            sync_folder(run.checkpoints)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    point_at(run, progress)
+    prune(run)
+
+
+def point_at(run: RunDir, progress: Progress) -> None:
+    """Turn `last` and `best` to the checkpoints that some progress names: a death may have come before they were."""
+    for link, step in (("last", progress.step), ("best", progress.best_step)):
+        if step is not None and folder_of(run, step).is_dir():
+            point(run.checkpoints / link, folder_of(run, step).name)
+
+
+def prune(run: RunDir) -> None:
+    """Remove the checkpoints that neither `best` nor `last` points at, and what a death left half-written."""
+    kept = {(run.checkpoints / name).resolve().name for name in ("best", "last")}
+    for entry in run.checkpoints.iterdir():
+        stale = entry.name.startswith("step_") and entry.name not in kept
+        if entry.is_dir() and not entry.is_symlink() and (stale or entry.name.startswith(".")):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def read_trained(folder: Path) -> dict[str, Tensor]:
+    """The trained tensors of a checkpoint. Raises RunError when a file is damaged."""
+    return load(_verified(folder)["trained.safetensors"])
+
+
+def read_latest(
+    run: RunDir, warn: Callable[[str], None]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress] | None:
+    """The newest whole checkpoint by its number, or None. A damaged one is passed over with a word."""
+    found = sorted((p for p in run.checkpoints.glob("step_*") if p.is_dir()), reverse=True)
+    for folder in found:
+        try:
+            contents = _verified(folder)
+        except RunError as fault:
+            warn(f"{fault.problem} ({fault.where}); going on from the checkpoint before it")
+            continue
+        progress = Progress(**json.loads(contents["state.json"]))
+        return load(contents["trained.safetensors"]), load(contents["optimizer.safetensors"]), progress
+    return None
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    try:
+        sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        contents = {name: (folder / name).read_bytes() for name in _FILES}
+    except (OSError, ValueError) as fault:
+        raise RunError(f"a checkpoint lacks a file: {fault}", where=str(folder)) from None
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != sums.get(name):
+            raise RunError(f"a checkpoint is damaged: {name} is not what was written", where=str(folder))
+    return contents

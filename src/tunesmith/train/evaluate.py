@@ -1,0 +1,102 @@
+"""Rows -> outputs -> answers -> measures -> scores, independent of how rows are put into batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunesmith.contracts import Answer, Example, Measured, Purpose, Row, Task, Vector
+from tunesmith.data.batches import cut
+from tunesmith.models.model import Model
+
+BUDGET = 4096
+"""Tokens of a batch without gradients."""
+_PROMPTS = 10
+"""Prompts answered side by side: a cache row each, and few rows wait for the longest answer."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a set of rows was worth, and the answers themselves by row id."""
+
+    measured: Measured
+    answers: dict[int, Answer]
+
+
+def judge(model: Model, task: Task, rows: Sequence[Row], *, answers: int | None, losses: bool = True) -> Judged:
+    """Measures of every row. A task that can assess rows by their own targets does so on all of them and answers
+    the first `answers` in order; another answers all."""
+    vectors: dict[str, list[tuple[int, Vector]]] = defaultdict(list)
+    assessed = losses and _assess(model, task, rows, vectors)
+    asked = rows[:answers] if assessed and answers is not None else rows
+    made = answer_rows(model, task, asked) if asked else {}
+    for row in asked:
+        for name, vector in task.measure(row, made[row.id]).items():
+            vectors[name].append((row.id, vector))
+    return Judged(_table(vectors), made)
+
+
+def judge_answers(task: Task, rows: Sequence[Row], answers: Sequence[Answer]) -> Judged:
+    """Measures of answers that came from elsewhere: a baseline, a file."""
+    vectors: dict[str, list[tuple[int, Vector]]] = defaultdict(list)
+    for row, answer in zip(rows, answers, strict=True):
+        for name, vector in task.measure(row, answer).items():
+            vectors[name].append((row.id, vector))
+    return Judged(_table(vectors), {row.id: answer for row, answer in zip(rows, answers, strict=True)})
+
+
+def answer_rows(
+    model: Model, task: Task, rows: Sequence[Row], progress: Callable[[int], None] | None = None
+) -> dict[int, Answer]:
+    """Row id -> answer."""
+    outputs: dict[int, list[Any]] = defaultdict(list)
+    for batch in _batches(model, task, rows, "answer"):
+        with torch.no_grad():
+            for example, output in zip(batch, task.predict(model, batch), strict=True):
+                outputs[example.row_id].append(output)
+        if progress is not None:
+            progress(len(batch))
+    return {row.id: task.decode(row, outputs[row.id]) for row in rows}
+
+
+def value_of(task: Task, measured: Measured) -> dict[str, float]:
+    """The scores of measures, without intervals."""
+    sums = {name: values.sum(0) for name, values in measured.values.items()}
+    return {name: float(value) for name, value in task.reduce(sums).items()}
+
+
+def _assess(model: Model, task: Task, rows: Sequence[Row], vectors: dict[str, list[tuple[int, Vector]]]) -> bool:
+    """Measure rows by their own targets; False where the task has no such measure."""
+    for batch in _batches(model, task, rows, "learn"):
+        with torch.no_grad():
+            found = task.assess(model, batch)
+        if not found:
+            return False
+        for example, measures in zip(batch, found, strict=True):
+            for name, vector in measures.items():
+                vectors[name].append((example.row_id, vector))
+    return True
+
+
+def _batches(model: Model, task: Task, rows: Sequence[Row], purpose: Purpose) -> Iterator[list[Example]]:
+    model.net.eval()
+    examples = [example for row in rows for example in task.encode(row, model, purpose)]
+    pieces = cut([example.length for example in examples], BUDGET, model.layout)
+    for piece in pieces:
+        step = _PROMPTS if model.kind == "causal-lm" and purpose == "answer" else len(piece)
+        for at in range(0, len(piece), step):
+            yield [examples[k] for k in piece[at : at + step]]
+
+
+def _table(vectors: dict[str, list[tuple[int, Vector]]]) -> Measured:
+    measured = Measured()
+    for name, pairs in vectors.items():
+        pairs.sort(key=lambda pair: pair[0])
+        measured.rows[name] = np.array([row for row, _ in pairs], dtype=np.int64)
+        measured.values[name] = np.array([np.atleast_1d(vector) for _, vector in pairs], dtype=np.float64)
+    return measured

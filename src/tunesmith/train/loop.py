@@ -1,0 +1,90 @@
+"""THE loop: a generator of updates. It knows no task, method, format or screen; whoever iterates prints, stores, or
+stops by leaving the `for`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.contracts import Example, Row, Task
+from tunesmith.data.batches import Plan, cut, padding
+from tunesmith.errors import NotFinite
+from tunesmith.events import Updated
+from tunesmith.models.model import Model
+from tunesmith.train.accumulate import Piece, accumulate, piece_seed
+from tunesmith.train.optimizer import Optimizer, Schedule
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Encoded training rows, their order, and the tokens a micro-batch may have."""
+
+    rows: Sequence[Row]
+    examples: Sequence[Sequence[Example]]
+    """Of each row."""
+    plan: Plan
+    budget: int
+
+    def at(self, step: int, layout: str) -> list[Piece]:
+        """The micro-batches of an update."""
+        chosen = [example for k in self.plan.at(step) for example in self.examples[k]]
+        cuts = cut([example.length for example in chosen], self.budget, "padded" if layout == "padded" else "packed")
+        return [
+            Piece(piece_seed(self.plan.seed, step, number), [chosen[k] for k in positions])
+            for number, positions in enumerate(cuts)
+        ]
+
+    def places(self, step: int) -> list[str]:
+        """Where the rows of an update stand in their files."""
+        return [self.rows[k].place for k in self.plan.at(step)]
+
+
+def train(
+    model: Model,
+    task: Task,
+    batches: Batches,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    *,
+    start: int,
+    every: int,
+    evaluate: Callable[[], dict[str, float]],
+) -> Iterator[Updated]:
+    """Yield each update when it is done, with scores when it was followed by a look at the validation rows.
+
+    Raises NotFinite before such a gradient touches a weight.
+    """
+    trained = [parameter for _, parameter in model.trained()]
+    for step in range(start, schedule.steps):
+        began = time.perf_counter()
+        rate = schedule.apply(optimizer, step)
+        model.net.train()
+        pieces = batches.at(step, model.layout)
+        examples = [example for piece in pieces for example in piece.examples]
+        weights = task.weights(examples)
+        losses = accumulate(model, task, pieces, weights)
+
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, schedule.clip))
+        if not (math.isfinite(norm) and all(map(math.isfinite, losses.values()))):
+            raise NotFinite(step, rows=batches.places(step))
+        if any(weights.values()):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - began
+
+        done = step + 1
+        yield Updated(
+            step=done,
+            losses=losses,
+            grad_norm=norm,
+            learning_rate=rate,
+            tokens=sum(example.length for example in examples),
+            padded=sum(padding([e.length for e in piece.examples], model.layout) for piece in pieces),
+            labels=sum(weights.values()),
+            seconds=seconds,
+            scores=evaluate() if done % every == 0 or done == schedule.steps else None,
+        )

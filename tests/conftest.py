@@ -1,0 +1,34 @@
+"""Fixtures: tiny models, made once a session. Only tests marked `network` download anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_encoder(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_decoder(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture
+def labels_csv(tmp_path: Path) -> Path:
+    return tiny.write_csv(tmp_path / "rows.csv", tiny.label_rows())
+
+
+@pytest.fixture
+def chats_jsonl(tmp_path: Path) -> Path:
+    return tiny.write_jsonl(tmp_path / "chats.jsonl", tiny.chat_rows())

@@ -1,0 +1,267 @@
+"""What users bring: each is a clear error with its place and a way to mend it, or is read right. Exit code 2, nothing
+half-written, no traceback."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from tunesmith import cli
+from tunesmith.data.read import raw_rows
+from tunesmith.errors import DataError
+
+GOOD = "text,label\n" + "".join(f"row {k} here,{'a' if k % 2 else 'b'}\n" for k in range(40))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run the command line; it must fail as a user error. Returns what it printed."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(arguments))
+    out = capsys.readouterr()
+    assert caught.value.code == 2, out
+    assert "Traceback" not in out.err
+    assert out.err.startswith("error: ")
+    return out.err
+
+
+CSV_CASES: dict[str, tuple[bytes, str, int | None]] = {
+    "empty file": (b"", "the file is empty", None),
+    "only a header": (b"text,label\n", "the file has no rows", None),
+    "a column twice": (b"text,label,text\na,b,c\n", "more than once", 1),
+    "a row with too many fields": (GOOD.encode() + b"a,b,c\n", "has 3 fields, the header has 2", 42),
+    "a row with too few fields": (b"text,label\nonly\n" + GOOD.encode(), "has 1 fields", 2),
+    "a quote that never ends": (GOOD.encode() + b'"open,a\nb,c\n', "never closed", 42),
+    "Latin-1": ("text,label\ncafé,a\n".encode("latin-1"), "not UTF-8: byte 0xe9", 2),
+    "an empty text": (GOOD.encode() + b" ,a\n", "`text` is empty", 42),
+    "an empty label": (GOOD.encode() + b"hello,\n", "`label` is empty", 42),
+    "a NUL character": (GOOD.encode() + b"he\0llo,a\n", "NUL character", 42),
+    "one label only": (b"text,label\n" + b"x y z,a\n" * 30, "two are needed", None),
+    "a label that occurs once": (GOOD.encode() + b"rare thing,c\n", "the label `c` occurs once", 42),
+    "two rows": (b"text,label\nx,a\ny,b\n", "occurs once", 2),
+}
+
+
+@pytest.mark.parametrize("case", CSV_CASES)
+def test_a_broken_csv_is_refused_with_its_line(
+    case: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, words, line = CSV_CASES[case]
+    file = tmp_path / "rows.csv"
+    file.write_bytes(content)
+    columns = ["--set", "data.text=text", "--set", "data.label=label", "--set", f"run.dir={tmp_path / 'runs'}"]
+    said = refused(capsys, "train", str(encoder), str(file), "--task", "text-classification", *columns)
+    assert words in said
+    assert line is None or f"rows.csv:{line}" in said
+    assert not (tmp_path / "runs").exists()
+
+
+JSONL_CASES: dict[str, tuple[str, str]] = {
+    "half an object": ('{"text": "a", "label": ', "not valid JSON"),
+    "a list": ("[1, 2]", "holds a list"),
+    "a bare word": ("hello", "not valid JSON"),
+    "NaN": ('{"text": "a", "label": NaN}', "NaN is not JSON"),
+    "a key twice": ('{"text": "a", "text": "b", "label": "c"}', "stands twice"),
+    "deep nesting": ("[" * 100_000, "not valid JSON"),
+    "a text that is a list": ('{"text": ["a"], "label": "c"}', "is a list, not a text"),
+    "a missing text": ('{"label": "a"}', "`text` is missing"),
+    "a null label": ('{"text": "a", "label": null}', "`label` is empty"),
+    "several labels": ('{"text": "a", "label": ["a", "b"]}', "one label a row"),
+    "a number with a point for a label": ('{"text": "a", "label": 1.5}', "labels are strings"),
+}
+
+
+@pytest.mark.parametrize("case", JSONL_CASES)
+def test_line_7000_of_a_jsonl_is_named(
+    case: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, words = JSONL_CASES[case]
+    file = tmp_path / "rows.jsonl"
+    good = [json.dumps({"text": f"row {k}", "label": "ab"[k % 2]}) for k in range(6999)]
+    file.write_text("\n".join([*good, line]) + "\n")
+    said = refused(capsys, "train", str(encoder), str(file), "--task", "text-classification",
+                   "--set", "data.text=text", "--set", "data.label=label")  # fmt: skip
+    assert words in said
+    assert "rows.jsonl:7000" in said
+    assert "bad_rows: skip" in said
+
+
+CHAT_CASES: dict[str, tuple[Any, str]] = {
+    "ends with the user": ([{"role": "user", "content": "hi"}], "ends with the user"),
+    "begins with the assistant": ([{"role": "assistant", "content": "hi"}], "begins with the assistant"),
+    "an unknown role": ([{"role": "bot", "content": "hi"}], "has the role 'bot'"),
+    "no content": ([{"role": "user"}], "not {role, content}"),
+    "no message": ([], "not a list with a message"),
+    "a string": ("hi", "not a list with a message"),
+    "an empty answer": (
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}],
+        "message 2, the assistant's, is empty",
+    ),
+    "two users in a row": (
+        [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}],
+        "two messages of the user",
+    ),
+    "a late system message": (
+        [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "assistant", "content": "c"}],
+        "can only be the first",
+    ),
+    "only a system message": ([{"role": "system", "content": "b"}], "only a system message"),
+    "an answer beyond the context": (
+        [{"role": "user", "content": "parcel " * 400}, {"role": "assistant", "content": "c"}],
+        "nothing of the row can be learned",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHAT_CASES)
+def test_a_broken_conversation_is_refused_with_its_line(
+    case: str, decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages, words = CHAT_CASES[case]
+    file = tiny.write_jsonl(tmp_path / "chats.jsonl", [*tiny.chat_rows(16), {"messages": messages}])
+    said = refused(capsys, "train", str(decoder), str(file), "--set", f"run.dir={tmp_path / 'runs'}")
+    assert words in said
+    assert "chats.jsonl:17" in said
+    assert not (tmp_path / "runs").exists()
+
+
+RECIPE_CASES: dict[str, tuple[str, str, int]] = {
+    "a typo in a key": ("model: m\ndata: {train: x.csv}\ntrain:\n  epoch: 3\n", "did you mean `epochs`?", 4),
+    "a typo in a section": ("model: m\ndata: {train: x.csv}\nevaluat: {}\n", "did you mean `evaluate`?", 3),
+    "a typo in a task": ("model: m\ntask: text-clasification\ndata: x.csv\n", "did you mean `text-classification`?", 2),
+    "a typo in a method": ("model: m\nmethod: lorra\ndata: x.csv\n", "did you mean `lora`?", 2),
+    "a typo in a method's option": ("model: m\nmethod: {name: lora, rnk: 4}\ndata: x.csv\n", "did you mean `rank`?", 2),
+    "a rank below 1": ("model: m\nmethod: {name: lora, rank: 0}\ndata: x.csv\n", "greater than or equal to 1", 2),
+    "a negative rate": ("model: m\ndata: x.csv\ntrain: {learning_rate: -1}\n", "greater than 0", 3),
+    "a word for a number": ("model: m\ndata: x.csv\ntrain: {epochs: many}\n", "`train.epochs` is 'many'", 3),
+    "steps and epochs": ("model: m\ndata: x.csv\ntrain: {steps: 5, epochs: 2}\n", "contradict each other", 3),
+    "a key twice": ("model: m\ndata: x.csv\nmodel: n\n", "`model` is written twice", 3),
+    "no data": ("model: m\n", "`data` is missing", 0),
+    "not YAML": ("model: [m\n", "not valid YAML", 2),
+    "a list": ("- a\n- b\n", "a recipe is a list of `key: value` lines", 0),
+    "nothing": ("", "a recipe is a list of `key: value` lines", 0),
+    "an unknown format": ("model: m\ndata: {train: x, format: cvs}\n", "did you mean `csv`?", 2),
+    "text said twice": ("model: m\ndata: {train: x, text: a, columns: {text: b}}\n", "say the same thing", 0),
+}
+
+
+@pytest.mark.parametrize("case", RECIPE_CASES)
+def test_a_wrong_recipe_is_refused_before_anything_is_loaded(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, words, line = RECIPE_CASES[case]
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    said = refused(capsys, "train", str(file))
+    assert words in said
+    assert not line or f"r.yaml:{line}" in said
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_missing_column_lists_what_the_file_has(
+    encoder: Path, labels_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "train", str(encoder), str(labels_csv), "--set", "data.label=labell")
+    assert "there is no column `labell`" in said
+    assert "did you mean `label`?" in said
+
+
+def test_an_encoder_cannot_chat_and_the_error_names_a_model_that_can(
+    encoder: Path, chats_jsonl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "train", str(encoder), str(chats_jsonl))
+    assert "cannot do chat" in said
+    assert "smollm2-135m" in said
+
+
+def test_mixed_label_types_are_refused(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"row {k}", "label": 1 if k % 2 else "1"} for k in range(20)]
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    said = refused(capsys, "train", str(encoder), str(file))
+    assert "labels are of two types" in said
+
+
+def test_a_folder_without_training_rows_says_what_it_needs(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d").mkdir()
+    said = refused(capsys, "train", str(encoder), str(tmp_path / "d"))
+    assert "`train.*`" in said
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["predict", str(tmp_path), "--text", "a"], ["resume", str(tmp_path)], ["evaluate", str(tmp_path)]):
+        assert "not a run directory" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("bom.csv", "\ufefftext,label\na b,x\n".encode(), ["a b"]),
+        ("crlf.csv", b"text,label\r\na b,x\r\n", ["a b"]),
+        ("utf16.csv", "text,label\na é,x\n".encode("utf-16"), ["a é"]),
+        ("semicolon.csv", b"text;label\na, b;x\n", ["a, b"]),
+        ("quoted.csv", b'text,label\n"a\nb ""c""",x\n\nd,y\n', ['a\nb "c"', "d"]),
+        ("rows.tsv", b"text\tlabel\na, b\tx\n", ["a, b"]),
+        ("rows.jsonl", '{"text": "a\u2028b\u0085c"}\n\n{"text": "d"}'.encode(), ["a\u2028b\u0085c", "d"]),
+        ("rows.json", b'[{"text": "a"},\n {"text": "b"}]', ["a", "b"]),
+        ("data.json", b'{"data": [{"text": "a"}]}', ["a"]),
+    ],
+)  # fmt: skip
+def test_odd_but_right_files_are_read_right(name: str, content: bytes, texts: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    found = [item[1]["text"] for item in raw_rows(tmp_path / name) if isinstance(item, tuple)]
+    assert found == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "line"),
+    [
+        (b'[{"text": "a"},\n {"text": ]', "not valid JSON", 2),
+        (b'[{"text": "a"}\n', "does not end", 2),
+        (b'{"text": "a"}', "does not hold a list", 1),
+        (b'[{"text": "a"},\n\n 3]', "the row is a int", 3),
+    ],
+)
+def test_a_broken_json_file_is_named_with_its_line(content: bytes, words: str, line: int, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_bytes(content)
+    try:
+        bad = [item for item in raw_rows(file) if not isinstance(item, tuple)]
+        said, where = bad[0].reason, bad[0].line
+    except DataError as fault:
+        said, where = fault.problem, int((fault.where or "").rpartition(":")[2])
+    assert words in said
+    assert where == line
+
+
+def test_parquet_is_read_and_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": ["x", "y"]}), tmp_path / "r.parquet")
+    assert [item[1]["text"] for item in raw_rows(tmp_path / "r.parquet") if isinstance(item, tuple)] == ["a", "b"]
+    (tmp_path / "bad.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(DataError, match="not readable Parquet"):
+        list(raw_rows(tmp_path / "bad.parquet"))
+
+
+def test_a_very_long_line_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_text(json.dumps({"text": "x" * 50_000_000, "label": "a"}) + "\n")
+    ((_, values),) = [item for item in raw_rows(file) if isinstance(item, tuple)]
+    assert len(values["text"]) == 50_000_000
+
+
+def test_bad_rows_are_set_aside_and_listed_when_the_recipe_says_so(encoder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(GOOD + "one,two,three\n ,a\n")
+    values = tiny.recipe_values(encoder, file, tmp_path / "runs", data__bad_rows="skip", train__epochs=1)
+    values["data"] |= {"text": "text", "label": "label"}
+    made = tiny.train_to_end({**values, "task": "text-classification"})
+    aside = made.json("data")["train"]["set_aside"]
+    assert [(row["line"], row["reason"]) for row in aside] == [
+        (42, "the row has 3 fields, the header has 2"),
+        (43, "`text` is empty"),
+    ]

@@ -1,0 +1,124 @@
+"""Sequences end to end without padding give what the stock class gives for each alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from tunesmith.contracts import Tokens
+from tunesmith.models import anatomy, catalog, load
+from tunesmith.recipe import ModelChoice
+
+ENCODERS = [name for name, parts in anatomy.TABLE.items() if parts.family == "encoder"]
+DECODERS = [name for name, parts in anatomy.TABLE.items() if parts.family == "decoder"]
+LENGTHS = (11, 23, 17, 17, 3)
+
+
+def rows(seed: int = 5) -> list[Tokens]:
+    generator = torch.Generator().manual_seed(seed)
+    made = [tuple(torch.randint(5, 90, (n,), generator=generator).tolist()) for n in LENGTHS]
+    return [Tokens(ids, trained=(False, *[True] * (len(ids) - 1))) for ids in made]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    made = {kind: tiny.make_encoder(root / kind, kind) for kind in ENCODERS}
+    return made | {kind: tiny.make_decoder(root / kind, kind, 64) for kind in DECODERS}
+
+
+@pytest.mark.parametrize("kind", list(anatomy.TABLE))
+def test_the_table_finds_every_block_of_the_config(kind: str, folders: dict[str, Path]) -> None:
+    source = catalog.find(str(folders[kind]))
+    choice = ModelChoice(name=str(folders[kind]))
+    model = load.load_classifier(source, choice, ("a", "b"), None, 0)
+    parts = anatomy.TABLE[kind]
+    assert len(anatomy.blocks(model.base, parts)) == getattr(model.config, parts.depth) == 2
+    assert len(list(anatomy.linear_layers(model.base, parts))) >= 2 * 4
+    assert all(hasattr(model.base, name) for name in parts.after if name != "pooler")
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@torch.no_grad()
+def test_states_of_an_encoder_equal_the_stock_class_one_row_at_a_time(kind: str, folders: dict[str, Path]) -> None:
+    from transformers import AutoModel
+
+    model = load.load_classifier(catalog.find(str(folders[kind])), ModelChoice(name="x"), ("a", "b"), None, 0)
+    stock = AutoModel.from_pretrained(folders[kind], attn_implementation="eager").eval()
+    states, lengths = model.states(rows())
+    assert lengths.tolist() == list(LENGTHS)
+    alone = [stock(input_ids=torch.tensor([row.ids])).last_hidden_state[0] for row in rows()]
+    assert float(alone[0].abs().max()) > 0.5
+    assert torch.allclose(states, torch.cat(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@torch.no_grad()
+def test_label_logits_of_a_decoder_equal_the_stock_class_one_row_at_a_time(kind: str, folders: dict[str, Path]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = load.load_causal_lm(catalog.find(str(folders[kind])), ModelChoice(name="x"), None)
+    stock = AutoModelForCausalLM.from_pretrained(folders[kind], attn_implementation="eager").eval()
+    positions = torch.tensor([0, 10, 11, 33, 34, 50, 67, 70])
+    logits = model.label_logits(rows(), positions)
+    alone = torch.cat([stock(input_ids=torch.tensor([row.ids])).logits[0] for row in rows()])
+    assert float(alone.std()) > 0.1
+    assert torch.allclose(logits, alone[positions], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@torch.no_grad()
+def test_logits_of_the_stock_head_equal_the_stock_classifier(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    choice = ModelChoice(name="x", pooling="cls")
+    model = load.load_classifier(catalog.find(str(folders[kind])), choice, ("a", "b", "c"), None, 0)
+    tiny.redraw(model.net, 7)
+    model.net.save_pretrained(tmp_path)
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    alone = torch.cat([stock(input_ids=torch.tensor([row.ids])).logits for row in rows()])
+    assert torch.allclose(model.class_logits(rows()), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+def test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode(
+    kind: str, folders: dict[str, Path]
+) -> None:
+    choice = ModelChoice(name="x", dropout=0.0)
+    model = load.load_classifier(catalog.find(str(folders[kind])), choice, ("a", "b"), None, 0)
+    model.net.train()
+    first, *others = rows()
+    changed = Tokens(tuple(5 + (i + 1) % 80 for i in first.ids))
+    with torch.no_grad():
+        before, _ = model.states([first, *others])
+        after, _ = model.states([changed, *others])
+    n = len(first.ids)
+    assert not torch.equal(before[:n], after[:n])
+    assert torch.equal(before[n:], after[n:])
+
+
+@torch.no_grad()
+def test_the_two_layouts_give_the_same_logits(encoder: Path, decoder: Path) -> None:
+    for folder in (encoder, decoder):
+        model = load.load_classifier(catalog.find(str(folder)), ModelChoice(name="x"), ("a", "b", "c"), None, 0)
+        packed = model.class_logits(rows())
+        model.layout = "padded"
+        model.net.get_submodule(model.root).set_attn_implementation("sdpa")
+        assert torch.allclose(packed, model.class_logits(rows()), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_sliding_window_is_honoured(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tiny.make_decoder(tmp_path / "windowed", "mistral", 64)
+    config = AutoConfig.from_pretrained(folder, sliding_window=5)
+    config.save_pretrained(folder)
+    model = load.load_causal_lm(catalog.find(str(folder)), ModelChoice(name="x"), None)
+    stock = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    every = torch.arange(sum(LENGTHS))
+    alone = torch.cat([stock(input_ids=torch.tensor([row.ids])).logits[0] for row in rows()])
+    assert torch.allclose(model.label_logits(rows(), every), alone, atol=1e-5)

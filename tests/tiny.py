@@ -1,0 +1,262 @@
+"""Tiny pretrained models and rows, written by the tests themselves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORDS = [
+    "the",
+    "a",
+    "my",
+    "your",
+    "parcel",
+    "box",
+    "order",
+    "bill",
+    "invoice",
+    "card",
+    "charge",
+    "twice",
+    "late",
+    "lost",
+    "broken",
+    "screen",
+    "login",
+    "password",
+    "where",
+    "is",
+    "was",
+    "not",
+    "here",
+    "please",
+    "help",
+    "refund",
+    "send",
+    "back",
+    "now",
+    "today",
+    "when",
+    "how",
+    "long",
+    "will",
+    "it",
+    "take",
+    "i",
+    "you",
+    "they",
+    "we",
+    "it",
+    "paid",
+    "money",
+    "return",
+    "account",
+    "reset",
+    "wait",
+    "week",
+    "day",
+    "door",
+    "street",
+    "left",
+    "open",
+    "closed",
+    "cannot",
+    "find",
+    "good",
+    "bad",
+    "yes",
+    "no",
+    "thanks",
+    "hello",
+    "what",
+    "who",
+    "red",
+    "blue",
+]
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
+    "+ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def redraw(net: torch.nn.Module, seed: int = 1) -> None:
+    """Weights large enough that attention and positions matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15 + (parameter.ndim == 1) * 0.5)
+
+
+def word_tokenizer(folder: Path) -> None:
+    """A WordPiece tokenizer of whole words and letters."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789?!.,'"
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{c}" for c in letters)]
+    vocabulary = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    bare = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    bare.normalizer = normalizers.BertNormalizer()
+    bare.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    bare.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    made = PreTrainedTokenizerFast(tokenizer_object=bare, model_max_length=64, **special)
+    made.save_pretrained(folder)
+
+
+def chat_tokenizer(folder: Path, longest: int = 256) -> Any:
+    """A byte-level BPE tokenizer with a ChatML template, in which the end of a turn is the end of text and the pad."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bare.train_from_iterator([" ".join(WORDS), "user assistant system"] * 3, trainer)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=bare,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        model_max_length=longest,
+        chat_template=TEMPLATE,
+    )
+    made.save_pretrained(folder)
+    return made
+
+
+def small_config(kind: str, vocabulary: int, longest: int = 256) -> Any:
+    """A config of two blocks, 32 wide, of any architecture of the table."""
+    from transformers import AutoConfig
+
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": longest,
+    }
+    grouped = {"num_key_value_heads": 2}
+    special: dict[str, dict[str, Any]] = {
+        "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": longest},
+        "electra": {**common, "embedding_size": 32},
+        "roberta": {**common, "max_position_embeddings": longest + 2, "pad_token_id": 1},
+        "xlm-roberta": {**common, "max_position_embeddings": longest + 2, "pad_token_id": 1},
+        "deberta-v2": {**common, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
+        "qwen3": {**common, **grouped, "head_dim": 8},
+        **{name: {**common, **grouped} for name in ("llama", "mistral", "qwen2", "smollm3", "olmo2", "phi3")},
+    }
+    extra = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    values = special.get(kind, common)
+    if kind in ("gpt2", "distilbert"):
+        values = {"vocab_size": vocabulary, "max_position_embeddings": longest, **values}
+    decoders = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "phi3")
+    if kind in decoders:
+        values = {**values, **extra}
+    return AutoConfig.for_model(kind, **values)
+
+
+def make_encoder(folder: Path, kind: str = "bert") -> Path:
+    """A tiny encoder in a folder."""
+    from transformers import AutoModel, AutoTokenizer
+
+    word_tokenizer(folder)
+    size = len(AutoTokenizer.from_pretrained(folder))
+    net = AutoModel.from_config(small_config(kind, size, 64))
+    redraw(net)
+    net.save_pretrained(folder)
+    return folder
+
+
+def make_decoder(folder: Path, kind: str = "llama", longest: int = 256, *, tied: bool = False) -> Path:
+    """A tiny decoder with a chat template in a folder."""
+    from transformers import AutoModelForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = chat_tokenizer(folder, longest)
+    config = small_config(kind, len(tokenizer), longest)
+    config.tie_word_embeddings = tied
+    net = AutoModelForCausalLM.from_config(config)
+    redraw(net)
+    net.save_pretrained(folder)
+    return folder
+
+
+def label_rows(count: int = 90) -> list[dict[str, str]]:
+    """Texts of three kinds that differ in some of their words."""
+    generator = torch.Generator().manual_seed(3)
+    topics = {"billing": ["bill", "invoice", "card", "charge"], "shipping": ["parcel", "box", "late", "door"]}
+    topics["login"] = ["login", "password", "account", "reset"]
+    rows = []
+    for number in range(count):
+        label = list(topics)[number % 3]
+        pick = torch.randint(0, len(WORDS), (2 + number % 7,), generator=generator).tolist()
+        words = [WORDS[k] for k in pick] + [topics[label][number % 4], topics[label][(number + 1) % 4], str(number)]
+        rows.append({"text": " ".join(words), "label": label})
+    return rows
+
+
+def chat_rows(count: int = 30) -> list[dict[str, Any]]:
+    """Conversations of one and two turns."""
+    rows = []
+    for number in range(count):
+        said = [
+            {"role": "user", "content": f"where is my parcel {number}"},
+            {"role": "assistant", "content": "it is here now" if number % 2 else "please wait a week or two"},
+        ]
+        if number % 3 == 0:
+            said += [{"role": "user", "content": "thanks"}, {"role": "assistant", "content": f"yes {number} good"}]
+        if number % 5 == 0:
+            said.insert(0, {"role": "system", "content": "you help"})
+        rows.append({"messages": said})
+    return rows
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def recipe_values(model: Path, rows: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """A recipe of a few small updates; `changes` maps dotted keys, dots written as `__`, to values."""
+    values: dict[str, Any] = {
+        "model": str(model),
+        "data": {"train": str(rows)},
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
+        "run": {"dir": str(out)},
+    }
+    for key, value in changes.items():
+        here = values
+        *path, last = key.split("__")
+        for part in path:
+            here = here.setdefault(part, {})
+        here[last] = value
+    return values
+
+
+def train_to_end(values: dict[str, Any]) -> Any:
+    """The run directory of a finished run."""
+    from tunesmith import recipefile, run
+
+    return run.train_recipe(recipefile.build(values))

@@ -1,0 +1,97 @@
+"""The doctor finds what was planted; inference guesses right or asks."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from tunesmith.contracts import Row
+from tunesmith.data import infer
+from tunesmith.data.doctor import examine
+from tunesmith.errors import DataError
+
+
+def row(number: int, text: str, label: str = "a") -> Row:
+    return Row(number, {"text": text, "label": label, "label_type": "str"}, "f.csv", number + 2)
+
+
+def test_planted_defects_are_counted_with_their_lines() -> None:
+    train = [row(k, f"text {k}", "ab"[k % 2]) for k in range(20)]
+    train += [row(20, "text 3", "b"), row(21, "text 4", "b")]
+    test = [row(0, "text 5", "b"), row(1, "new", "c")]
+    found = {(f.kind, f.split): f for f in examine({"train": train, "test": test}, {})}
+    assert found["duplicate", "train"].count == 2
+    assert found["duplicate", "train"].examples == (("f.csv", 22), ("f.csv", 23))
+    assert found["contradiction", "train"].count == 2
+    assert found["leak", "train/test"].examples == (("f.csv", 2),)
+    assert found["unseen-label", "test"].examples == (("f.csv", 3),)
+
+
+def test_clean_rows_have_no_finding() -> None:
+    rows = {name: [row(k, f"{name} {k}", "ab"[k % 2]) for k in range(20)] for name in ("train", "test")}
+    assert examine(rows, {"train": [], "test": []}) == []
+
+
+BANKING = Path(__file__).parents[4] / "shared" / "data" / "banking77"
+
+
+@pytest.mark.skipif(not BANKING.exists(), reason="the shared data sets are not beside the project")
+def test_the_six_texts_that_banking77s_test_shares_with_its_training_rows_are_found() -> None:
+    from tunesmith.data.splits import load
+    from tunesmith.recipefile import build
+    from tunesmith.tasks.text_classification import TextClassification
+
+    found = load(build({"model": "minilm", "data": str(BANKING)}), TextClassification())
+    test_leaks = [f for f in examine(found.rows, found.bad) if f.kind == "leak" and f.split.endswith("/test")]
+    assert sum(f.count for f in test_leaks if f.split == "train/test") + sum(
+        f.count for f in test_leaks if f.split == "validation/test"
+    ) >= 6  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ([{"text": f"a b {k}", "label": "xy"[k % 2]} for k in range(20)], {"text": "text", "label": "label"}),
+        ([{"message": f"a b {k}", "team": "xy"[k % 2]} for k in range(20)], {"text": "message", "label": "team"}),
+        ([{"id": k, "note": f"a b c {k}", "kind": "xy"[k % 2]} for k in range(20)], {"text": "note", "label": "kind"}),
+        (
+            [
+                {"title": f"big news {k} now", "description": f"it was {k} then", "class": "xy"[k % 2]}
+                for k in range(20)
+            ],
+            {"text": ["title", "description"], "label": "class"},
+        ),
+    ],
+)
+def test_text_and_label_are_found_by_name_or_by_what_they_hold(
+    rows: list[dict[str, Any]], columns: dict[str, Any], tmp_path: Path
+) -> None:
+    guess = infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", rows), {})
+    assert guess.task == "text-classification"
+    assert guess.columns == columns
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "a"}]},
+        {"prompt": "a", "completion": "b"},
+        {"instruction": "a", "input": "", "output": "b"},
+    ],
+)
+def test_conversations_are_recognised(row: dict[str, Any], tmp_path: Path) -> None:
+    assert infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", [row] * 3), {}).task == "chat"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"question": f"what is {k} then", "answer": f"it is {k} of course"} for k in range(20)],
+        [{"a": "xy"[k % 2], "b": "pq"[k % 2], "c": f"some words here {k}"} for k in range(20)],
+        [{"value": k} for k in range(20)],
+    ],
+)
+def test_what_cannot_be_told_is_asked(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="which column is the"):
+        infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", rows), {})

@@ -1,0 +1,104 @@
+"""Intervals and paired tests, against plain computation row by row."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from tunesmith import stats
+from tunesmith.contracts import Measured, Row
+from tunesmith.tasks.chat import Chat
+from tunesmith.tasks.text_classification import TextClassification
+from tunesmith.train.evaluate import judge_answers, value_of
+
+TASK = TextClassification(labels=("a", "b", "c"))
+
+
+def judged(gold: list[str], guess: list[str]) -> Measured:
+    rows = [Row(k, {"text": "t", "label": label}, "f", k) for k, label in enumerate(gold)]
+    answers = [
+        {"label": label, "probabilities": {name: 0.8 if name == label else 0.1 for name in TASK.labels}}
+        for label in guess
+    ]
+    return judge_answers(TASK, rows, answers).measured
+
+
+def random_pair(n: int, right: float, seed: int) -> tuple[list[str], list[str]]:
+    rng = np.random.default_rng(seed)
+    gold = rng.choice(list("abc"), n, p=[0.6, 0.3, 0.1]).tolist()
+    guess = [g if rng.random() < right else str(rng.choice(list("abc"))) for g in gold]
+    return gold, guess
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_scikit_learns(seed: int) -> None:
+    gold, guess = random_pair(60, 0.6, seed)
+    values = value_of(TASK, judged(gold, guess))
+    assert values["accuracy"] == pytest.approx(np.mean([g == p for g, p in zip(gold, guess, strict=True)]))
+    assert values["macro_f1"] == pytest.approx(f1_score(gold, guess, average="macro"))
+    assert values["mcc"] == pytest.approx(matthews_corrcoef(gold, guess))
+
+
+def test_a_label_never_seen_in_training_is_counted_wrong_and_not_left_out() -> None:
+    values = value_of(TASK, judged(["a", "b", "z"], ["a", "b", "a"]))
+    assert values["accuracy"] == pytest.approx(2 / 3)
+    assert values["macro_f1"] == pytest.approx(f1_score(["a", "b", "z"], ["a", "b", "a"], average="macro"))
+
+
+def test_the_interval_is_that_of_resampling_rows_one_by_one() -> None:
+    gold, guess = random_pair(80, 0.7, 5)
+    found = stats.scores(TASK, judged(gold, guess), repeats=4000)["accuracy"]
+    rng = np.random.default_rng(9)
+    hits = np.array([g == p for g, p in zip(gold, guess, strict=True)])
+    plain = [hits[rng.integers(0, 80, 80)].mean() for _ in range(4000)]
+    low, high = np.quantile(plain, [0.025, 0.975])
+    assert found.value == pytest.approx(hits.mean())
+    assert found.low == pytest.approx(low, abs=0.013)
+    assert found.high == pytest.approx(high, abs=0.013)
+    assert found.n == 80
+
+
+def test_a_clear_gain_helped_a_clear_loss_hurt_and_the_same_is_unclear() -> None:
+    gold, weak = random_pair(200, 0.3, 1)
+    strong = [g if k % 10 else p for k, (g, p) in enumerate(zip(gold, weak, strict=True))]
+    metric = TextClassification.headline
+    gain = stats.compare(TASK, metric, judged(gold, weak), judged(gold, strong))
+    assert gain.outcome == "helped"
+    assert gain.low > 0
+    assert gain.p < 0.01
+    assert stats.compare(TASK, metric, judged(gold, strong), judged(gold, weak)).outcome == "hurt"
+    same = stats.compare(TASK, metric, judged(gold, weak), judged(gold, weak))
+    assert (same.outcome, same.difference, same.p) == ("unclear", 0.0, 1.0)
+
+
+def test_a_lower_loss_counts_as_help() -> None:
+    rng = np.random.default_rng(0)
+
+    def chat(mean: float) -> Measured:
+        values = {"loss": rng.normal(mean, 0.3, (50, 1)) * 10, "tokens": np.full((50, 1), 10.0)}
+        return Measured(dict.fromkeys(values, np.arange(50)), values)
+
+    verdict = stats.compare(Chat(), Chat.headline, chat(2.0), chat(1.0))
+    assert verdict.outcome == "helped"
+    assert verdict.difference < 0
+
+
+def test_the_paired_test_is_wrong_about_five_times_in_a_hundred_when_nothing_differs() -> None:
+    wrong = 0
+    for seed in range(200):
+        gold, first = random_pair(100, 0.7, seed)
+        rng = np.random.default_rng(seed + 10_000)
+        second = [g if rng.random() < 0.7 else str(rng.choice(list("abc"))) for g in gold]
+        verdict = stats.compare(TASK, TextClassification.headline, judged(gold, first), judged(gold, second), 200)
+        wrong += verdict.outcome != "unclear"
+    assert wrong <= 20  # binomial(200, .05) exceeds 20 with probability .0006
+
+
+def test_metrics_carry_the_rows_they_rest_on() -> None:
+    values = {
+        "loss": np.ones((30, 1)), "tokens": np.ones((30, 1)),
+        "answers": np.ones((4, 1)), "exact": np.ones((4, 1)), "ended": np.zeros((4, 1)),
+    }  # fmt: skip
+    measured = Measured({k: np.arange(len(v)) for k, v in values.items()}, values)
+    found = stats.scores(Chat(), measured, 50)
+    assert found["mean_token_loss"].n == 30
+    assert found["answer_exact_match"].n == 4
