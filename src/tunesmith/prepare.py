@@ -89,8 +89,11 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
         columns = {**guess.columns, **recipe.column_map()}
         values["data"] = recipe.data.model_copy(update={"columns": columns, "text": None, "label": None})
         say(f"taken as {guess.task}: {guess.why}")
-    source = catalog.find(recipe.model.name, say)
     task_name = (recipe.task or values["task"]).name
+    for entry in catalog.CATALOG:  # known before anything is fetched
+        if entry.name == recipe.model.name:
+            _fits(recipe.model.name, entry.kind, task_name)
+    source = catalog.find(recipe.model.name, say)
     if recipe.method is None:
         name = _METHODS.get(source.kind, "full")
         values["method"] = Plugin(name=name)
@@ -99,14 +102,20 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
     assert recipe.task is not None and recipe.method is not None
     task: Task = make_plugin("tasks", task_name, recipe.task.options())
     method: Method = make_plugin("methods", recipe.method.name, recipe.method.options())
-    if source.kind != "unknown" and source.kind not in task.families:
-        fitting = [entry.name for entry, _ in catalog.recommend(task_name)]
-        raise RecipeError(
-            f"`{recipe.model.name}` is of the kind `{source.kind}` and cannot do {task_name}",
-            where="model",
-            hint="take " + " or ".join(f"`{name}`" for name in fitting) if fitting else None,
-        )
+    _fits(recipe.model.name, source.kind, task_name)
     return recipe, task, method, source
+
+
+def _fits(model: str, kind: str, task: str) -> None:
+    """Raise RecipeError for a kind of model that the task is not for."""
+    if kind == "unknown" or kind in plugins.load("tasks", task).families:
+        return
+    fitting = [entry.name for entry, _ in catalog.recommend(task)]
+    raise RecipeError(
+        f"`{model}` is of the kind `{kind}` and cannot do {task}",
+        where="model",
+        hint="take " + " or ".join(f"`{name}`" for name in fitting) if fitting else None,
+    )
 
 
 def _needs_columns(recipe: Recipe) -> bool:
@@ -118,12 +127,24 @@ def _needs_columns(recipe: Recipe) -> bool:
 
 
 def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
-    """Read the rows, load the net, apply the method, encode. Raises UserError; writes nothing."""
+    """Read the rows, load the net, apply the method, encode. Raises UserError; writes nothing.
+
+    A head that starts as the probe follows Kumar et al. 2022 (arXiv:2202.10054): tuning then distorts the pretrained
+    states less than the large first gradients of a random head do.
+    """
     began = time.perf_counter()
     recipe, task, method, source = resolve(recipe, say)
     found = splits.load(recipe, task)
     read = time.perf_counter()
     model = found.task.build(source, recipe, recipe.train.seed)
+    if recipe.model.head == "probe":
+        if model.pooling not in ("mean", "last"):
+            raise RecipeError(
+                "`model.head: probe` needs a classifier with mean or last pooling",
+                where="model.head",
+                hint="leave it out, or leave `model.pooling` out",
+            )
+        found.task.base(model, found.rows["train"])
     method.apply(model, recipe.train.seed)
     loaded = time.perf_counter()
     found, examples = encode_all(recipe, found, model)

@@ -29,6 +29,9 @@ class ModelChoice(Section):
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     """What a classifier reads: the mean of all tokens, the stock head on the first, or the last token."""
 
+    head: Literal["fresh", "probe"] = "fresh"
+    """Where a new head starts: random, or as the linear probe on the frozen model (mean or last pooling)."""
+
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout everywhere in the net while training. None keeps the model's own."""
 

@@ -92,24 +92,28 @@ def go(run: RunDir, prepared: Prepared, stop: Callable[[], bool] = lambda: False
         with guarded(log):
             log.mkdir()
             run.stop_file.unlink(missing_ok=True)
-        with guarded(log), open(log / "rank0.log", "a", encoding="utf-8") as text:
-            state = _State(run, prepared, attempt)
-            try:
-                for event in _work(state, stop):
-                    run.append(event)
-                    text.write(f"{datetime.datetime.now().isoformat(timespec='seconds')} {describe(event)}\n")
-                    text.flush()
-                    yield event
-            except TunesmithError as fault:
-                text.write(f"{fault}\n")
-                with suppress(TunesmithError):
-                    state.status("failed")
-                    run.append(Finished("failed", state.progress.step, fault.problem))
-                raise
-            except (KeyboardInterrupt, GeneratorExit):
-                with suppress(TunesmithError):
-                    state.status("stopped")
-                raise
+        state = _State(run, prepared, attempt)
+        try:
+            for event in _work(state, stop):
+                run.append(event)
+                _write_line(log / "rank0.log", describe(event))
+                yield event
+        except TunesmithError as fault:
+            with suppress(TunesmithError):
+                _write_line(log / "rank0.log", str(fault))
+                run.append(Finished("failed", state.progress.step, fault.problem))
+                state.status("failed")
+            raise
+        except (KeyboardInterrupt, GeneratorExit):
+            with suppress(TunesmithError):
+                state.status("stopped")
+            raise
+
+
+def _write_line(path: Path, line: str) -> None:
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    with guarded(path), open(path, "a", encoding="utf-8") as file:
+        file.write(f"{now} {line}\n")
 
 
 class _State:

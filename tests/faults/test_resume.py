@@ -91,10 +91,7 @@ def train_process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[An
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tunesmith", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started.append(process)
         return process
 
@@ -272,3 +269,32 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_ends_with_exit_code_1(
     assert kept is not None
     assert kept[2].step == 6
     assert not list((found / "checkpoints").glob(".step*"))
+
+
+def test_a_disk_that_is_full_when_the_model_is_saved_ends_with_exit_code_1_and_resumes(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(recipefile.yaml.safe_dump(values_of("labels", request, tmp_path / "runs")))
+    program = (
+        "import resource, signal\n"
+        "from tunesmith.models import save\n"
+        "from tunesmith import cli\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "real = save._net\n"
+        "def net(*a):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "    real(*a)\n"
+        "save._net = net\n"
+        f"cli.main(['train', {str(recipe)!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    (found,) = (tmp_path / "runs").iterdir()
+    assert not (found / "model").exists()
+    again, prepared = run.resume(found)
+    assert prepared is not None
+    list(run.go(again, prepared))
+    assert (again.model / "model.safetensors").exists()

@@ -94,6 +94,23 @@ def test_a_saved_classifier_gives_the_same_logits_elsewhere(
     assert torch.allclose(mine, theirs, atol=1e-5), (mine - theirs).abs().max()
 
 
+def test_a_fresh_pooler_inside_the_trunk_is_saved_with_its_adapter(labels_csv: Path, tmp_path: Path) -> None:
+    from transformers import BertModel
+
+    base = tiny.make_encoder(tmp_path / "base")
+    BertModel.from_pretrained(base, add_pooling_layer=False).save_pretrained(base)
+    values = tiny.recipe_values(base, labels_csv, tmp_path, method="lora", evaluate__compare=False)
+    values["model"] = {"name": str(base), "pooling": "cls"}
+    predictor = load(tiny.train_to_end(values).path)
+    assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= predictor.model.fresh
+    rows = [
+        predictor.task.encode(predictor._row(k, text), predictor.model, "answer")[0] for k, text in enumerate(TEXTS)
+    ]
+    with torch.no_grad():
+        mine = predictor.model.class_logits([example.parts["text"] for example in rows])
+    assert torch.allclose(mine, elsewhere(PEFT_STOCK, predictor.run.model, base), atol=1e-5)
+
+
 @pytest.mark.parametrize(("method", "tied"), [("lora", False), ("lora", True), ("full", True)])
 def test_a_saved_chat_model_gives_the_same_logits_elsewhere(
     method: str, tied: bool, chats_jsonl: Path, tmp_path: Path
@@ -186,3 +203,25 @@ def test_the_base_of_a_classifier_is_a_linear_probe_on_frozen_features(encoder: 
     with torch.no_grad():
         mine = model.class_logits(texts).softmax(-1).numpy()
     assert np.allclose(mine, plain.predict_proba(scaled), atol=5e-3)
+
+
+def test_a_head_that_starts_as_the_probe_scores_as_the_base_before_the_first_update(
+    encoder: Path, labels_csv: Path, chats_jsonl: Path, decoder: Path
+) -> None:
+    from tunesmith import RecipeError, recipefile
+    from tunesmith.prepare import prepare
+
+    model = {"name": str(encoder), "head": "probe"}
+    prepared = prepare(recipefile.build({"model": model, "data": str(labels_csv), "method": "lora"}))
+    plain = prepare(recipefile.build({"model": str(encoder), "data": str(labels_csv), "method": "full"}))
+    plain.task.base(plain.model, plain.train_rows)
+    texts = [row[0].parts["text"] for row in prepared.examples]
+    with torch.no_grad():
+        started, base = prepared.model.class_logits(texts), plain.model.class_logits(texts)
+    assert torch.allclose(started, base, atol=1e-5)
+    for wrong in (
+        {"model": {**model, "pooling": "cls"}, "data": str(labels_csv)},
+        {"model": {"name": str(decoder), "head": "probe"}, "data": str(chats_jsonl)},
+    ):
+        with pytest.raises(RecipeError, match="needs a classifier"):
+            prepare(recipefile.build(wrong))

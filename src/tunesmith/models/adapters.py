@@ -86,7 +86,7 @@ def save_peft(
     """Write `adapter_config.json` and `adapter_model.safetensors` as the PEFT library does.
 
     `root` is the path of the module that others will load (its prefix is left out of the names);
-    `in_full` names its children that were trained whole (a classifier's head).
+    `in_full` holds the paths in it of what was trained whole (a classifier's head, a fresh pooler).
     """
     import peft
     from safetensors.torch import save_file
@@ -111,7 +111,7 @@ def save_peft(
         lora_dropout=last.dropout.p if isinstance(last.dropout, nn.Dropout) else 0.0,
         target_modules=_pattern(paths),
         fan_in_fan_out=not isinstance(last.base, nn.Linear),
-        modules_to_save=in_full or None,
+        modules_to_save=[path.rpartition(".")[2] for path in in_full] or None,
         base_model_name_or_path=base_name,
         task_type=task_type,
         inference_mode=True,

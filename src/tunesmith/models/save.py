@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from tunesmith.errors import StorageError
 from tunesmith.models import adapters
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.load import quiet
@@ -26,9 +28,15 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None
     with guarded(folder), quiet():
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _net(model, temporary)
-        if isinstance(model.net, PooledClassifier):
-            _sentence_modules(model, model.net, temporary)
+        try:
+            _net(model, temporary)
+            if isinstance(model.net, PooledClassifier):
+                _sentence_modules(model, model.net, temporary)
+        except SafetensorError as fault:  # its writer wraps what the disk says
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise StorageError(
+                f"cannot write the model: {fault}", where=str(folder), hint="free some space, then `tunesmith resume`"
+            ) from None
         _tokenizer(model, temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         if labels:
@@ -51,7 +59,7 @@ def _net(model: Model, folder: Path) -> None:
             folder,
             base_name=_base_name(model),
             task_type=_task_type(model),
-            in_full=[] if pooled else [name for name, _ in model.head_modules() if _learns(model, name)],
+            in_full=[] if pooled else _learned_whole(model),
         )
         return
     net: Any = model.net.encoder if isinstance(model.net, PooledClassifier) else model.net
@@ -64,8 +72,15 @@ def _task_type(model: Model) -> str | None:
     return "FEATURE_EXTRACTION" if isinstance(model.net, PooledClassifier) else "SEQ_CLS"
 
 
-def _learns(model: Model, name: str) -> bool:
-    return any(p.requires_grad for p in model.net.get_submodule(name).parameters())
+def _learned_whole(model: Model) -> list[str]:
+    """Paths of the head's modules that learned, and of fresh ones inside the trunk, such as BERT's pooler."""
+    inside = {name.removeprefix(f"{model.root}.").partition(".")[0] for name in model.fresh if _in_trunk(model, name)}
+    heads = [name for name, head in model.head_modules() if any(p.requires_grad for p in head.parameters())]
+    return [*heads, *(f"{model.root}.{name}" for name in sorted(inside))]
+
+
+def _in_trunk(model: Model, name: str) -> bool:
+    return name.startswith(f"{model.root}.")
 
 
 def _base_name(model: Model) -> str:

@@ -36,6 +36,10 @@ def summary(
         notes.append("no test rows: the scores are on the rows that chose the checkpoint")
     if prepared.splits.made:
         notes.append(f"{' and '.join(prepared.splits.made)} rows were taken out of the training file")
+    answers = list(result.tuned.answers.values())
+    endless = sum(answer.get("ended") is False for answer in answers)
+    if endless > 0.02 * len(answers):
+        notes.append(f"{endless} of {len(answers)} answers were cut at the limit; see `task.max_new_tokens`")
     return {
         "run": str(run.path),
         "state": "finished",
