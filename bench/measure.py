@@ -1,0 +1,126 @@
+"""One side of a comparison: a process of its own, timed from its start to its end, with the most memory it took."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import peers
+
+ROOT = peers.ROOT
+THREADS = 2
+QUIET = 0.1
+"""Cores that other programs may keep busy: two threads that wait for each other suffer far more than their share."""
+_SIDES = {"ours": sys.executable, "theirs": str(peers.PYTHON)}
+
+Side = dict[str, Any]
+"""What a side wrote: losses, tokens, labels, train_seconds, moved ... with wall_seconds and peak_bytes."""
+
+
+def work_folder(unit: str) -> Path:
+    """A fresh folder for a unit's files."""
+    folder = ROOT / "bench" / ".work" / unit
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def data_folder(name: str) -> Path:
+    """A data set of $TUNESMITH_DATA, else of ../shared/data. Ends the program when it is not there."""
+    place = os.environ.get("TUNESMITH_DATA")
+    folder = (Path(place) if place else ROOT.parent / "shared" / "data") / name
+    if not folder.is_dir():
+        sys.exit(f"the data set `{name}` is not at hand: set TUNESMITH_DATA to the folder that holds `{name}/`")
+    return folder
+
+
+def side(which: str, name: str, job: dict[str, Any], work: Path) -> Side:
+    """Run a job of sides/`which`.py by itself. Ends the program with the end of its log when it fails."""
+    given, out, log = (work / f"{name}.{kind}" for kind in ("job.json", "out.json", "log"))
+    given.write_text(json.dumps(job, indent=2), encoding="utf-8")
+    command = [_SIDES[which], str(ROOT / "bench" / "sides" / f"{which}.py"), str(given), str(out)]
+    threads = {"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_CACHE": str(work / "cache")}
+    with open(log, "wb") as sink:
+        began, busy = time.perf_counter(), busy_seconds()
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **threads, **offline})
+        _, status, used = os.wait4(process.pid, 0)
+        wall, busy = time.perf_counter() - began, busy_seconds() - busy
+    if os.waitstatus_to_exitcode(status) != 0:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        sys.exit(f"{name} failed; the end of {log.relative_to(ROOT)}:\n{end}")
+    found: Side = json.loads(out.read_text(encoding="utf-8"))
+    found["wall_seconds"] = wall
+    found["peak_bytes"] = max(found.get("peak_bytes", 0), used.ru_maxrss * 1024)
+    found["others_cpu"] = max(busy - used.ru_utime - used.ru_stime, 0.0) / wall
+    if "losses" in found:
+        print(f"{name}: {said(found)}", flush=True)
+    return found
+
+
+def busy_seconds() -> float:
+    """Seconds that the cores of this machine have worked, for whomever, or were taken by another machine."""
+    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def said(found: Side) -> str:
+    """A side in a line."""
+    noise = f"; OTHERS USED {found['others_cpu']:.2f} CORES" if found["others_cpu"] > QUIET else ""
+    return (
+        f"{len(found['losses'])} updates in {found['train_seconds']:.1f} s, {tokens_per_second(found):,.0f} real "
+        f"tokens/s, wall {found['wall_seconds']:.1f} s, peak {found['peak_bytes'] / 2**30:.2f} GB, "
+        f"loss {found['losses'][0]:.4f} to {found['losses'][-1]:.4f}{noise}"
+    )
+
+
+def tokens_per_second(found: Side) -> float:
+    """Real tokens, padding not counted."""
+    return float(sum(found["tokens"]) / found["train_seconds"])
+
+
+def largest_difference(a: Sequence[float], b: Sequence[float]) -> float:
+    """Between two lists of losses. Ends the program when one is longer, or holds what is no number."""
+    found = [abs(x - y) for x, y in zip(a, b, strict=False)]
+    if len(a) != len(b) or not all(map(math.isfinite, found)):
+        sys.exit(f"the losses cannot be compared: {len(a)} and {len(b)} updates, or a loss that is no number")
+    return max(found)
+
+
+def brief(runs: Sequence[Side]) -> dict[str, Any]:
+    """The runs of one side for the result: what was the same in all once, what was measured run by run."""
+    first = runs[0]
+    made: dict[str, Any] = {
+        "train_seconds": [round(run["train_seconds"], 2) for run in runs],
+        "wall_seconds": [round(run["wall_seconds"], 2) for run in runs],
+        "real_tokens_per_second": [round(tokens_per_second(run), 1) for run in runs],
+        "peak_rss_gb": [round(run["peak_bytes"] / 2**30, 3) for run in runs],
+        "others_cpu_cores": [round(run["others_cpu"], 3) for run in runs],
+        "updates": len(first["losses"]),
+        "real_tokens": sum(first["tokens"]),
+        "padding_tokens": first["padded"],
+        "labels": sum(first["labels"]),
+        "trained_parameters": first["trained_parameters"],
+        "first_loss": first["losses"][0],
+        "last_loss": first["losses"][-1],
+        "moved": first["moved"],
+        "threads": first["threads"],
+    }
+    if first.get("phases"):
+        made["phase_seconds"] = [{name: round(value, 2) for name, value in run["phases"].items()} for run in runs]
+    if first.get("accuracy") is not None:
+        made["test_accuracy"] = first["accuracy"]
+    return made
+
+
+def speed_up(ours: Sequence[Side], theirs: Sequence[Side], what: str = "train_seconds") -> float:
+    """Their time over ours, of the fastest run of each, which was disturbed least: above 1 Tunesmith is faster."""
+    return float(min(run[what] for run in theirs) / min(run[what] for run in ours))
