@@ -1,9 +1,9 @@
 """The command line as a user and as a program see it."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,12 @@ def test_help_comes_in_under_a_third_of_a_second_and_imports_nothing_heavy() -> 
     )
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0, done.stderr
-    assert min(times) < 0.3, times
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.3, times  # processor time: it is the wall time of a quiet machine, and does not see others
 
 
 def test_bare_training_then_all_that_one_does_with_a_run(
