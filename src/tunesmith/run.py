@@ -35,6 +35,7 @@ _HEARTBEAT = 5.0
 def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
     prepared = prepare(recipe, say)
+    began = time.perf_counter()
     measured = fit.fit(
         prepared.model,
         prepared.task,
@@ -43,6 +44,7 @@ def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambd
         recipe.train.batch_size,
     )
     prepared.peak_bytes = measured.before_bytes
+    prepared.seconds["measure"] = time.perf_counter() - began
     files = {
         "recipe.yaml": text if text is not None else recipefile.dump(prepared.recipe),
         "resolved.json": prepared.recipe.model_dump(mode="json"),
