@@ -74,13 +74,10 @@ def _task_type(model: Model) -> str | None:
 
 def _learned_whole(model: Model) -> list[str]:
     """Paths of the head's modules that learned, and of fresh ones inside the trunk, such as BERT's pooler."""
-    inside = {name.removeprefix(f"{model.root}.").partition(".")[0] for name in model.fresh if _in_trunk(model, name)}
+    start = f"{model.root}."
+    inside = {name.removeprefix(start).partition(".")[0] for name in model.fresh if name.startswith(start)}
     heads = [name for name, head in model.head_modules() if any(p.requires_grad for p in head.parameters())]
-    return [*heads, *(f"{model.root}.{name}" for name in sorted(inside))]
-
-
-def _in_trunk(model: Model, name: str) -> bool:
-    return name.startswith(f"{model.root}.")
+    return [*heads, *(start + name for name in sorted(inside))]
 
 
 def _base_name(model: Model) -> str:
