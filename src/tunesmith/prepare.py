@@ -148,6 +148,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     method.apply(model, recipe.train.seed)
     loaded = time.perf_counter()
     found, examples = encode_all(recipe, found, model)
+    model.narrow_vocabulary(
+        i for row in examples for example in row for part in example.parts.values() for i in part.ids
+    )
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
     return Prepared(recipe, found.task, method, source, found, model, examples, seconds)
 

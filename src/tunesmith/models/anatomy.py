@@ -31,16 +31,19 @@ class Anatomy:
     layout: Layout = "packed"
     """`packed` where the attention calls a registered function; FAMILIES A lists who only seems to."""
     first_position: int = 0
+    shape: Literal["", "bert", "llama"] = ""
+    """The shape of its blocks where `bodies.py` can run them; else the stock forward runs."""
     cls_head: str = ""
     """How the stock sequence classifier reads the first token: see `first_token_logits`."""
 
 
-_BERT = Anatomy("encoder", "encoder.layer", after=("pooler",), cls_head="pooler")
-_ROBERTA = Anatomy("encoder", "encoder.layer", first_position=2, cls_head="classifier")
-_LLAMA = Anatomy("decoder", "layers", after=("norm",))
+_BERT = Anatomy("encoder", "encoder.layer", after=("pooler",), shape="bert", cls_head="pooler")
+_ROBERTA = Anatomy("encoder", "encoder.layer", first_position=2, shape="bert", cls_head="classifier")
+_LLAMA = Anatomy("decoder", "layers", after=("norm",), shape="llama")
+_LLAMA_LIKE = Anatomy("decoder", "layers", after=("norm",))
 TABLE: dict[str, Anatomy] = {
     "bert": _BERT,
-    "electra": Anatomy("encoder", "encoder.layer", cls_head="classifier"),
+    "electra": Anatomy("encoder", "encoder.layer", shape="bert", cls_head="classifier"),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "distilbert": Anatomy("encoder", "transformer.layer", depth="n_layers", cls_head="pre_classifier"),
@@ -52,8 +55,8 @@ TABLE: dict[str, Anatomy] = {
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "smollm3": _LLAMA,
-    "olmo2": _LLAMA,
-    "phi3": _LLAMA,
+    "olmo2": _LLAMA_LIKE,
+    "phi3": _LLAMA_LIKE,
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tunesmith.contracts import Tokens
@@ -34,9 +35,64 @@ def label_positions(rows: Sequence[Tokens], device: torch.device) -> tuple[Tenso
     )
 
 
-def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of each label: logits [labels, vocabulary] -> [labels], in fp32 or finer."""
-    return cross_entropy(_fine(logits), labels, reduction="none")
+def label_losses(states: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
+    """Cross entropy of each label from the states that predict them: [labels, width] -> [labels].
+
+    Logits are made, used and forgotten in chunks, so memory does not grow with labels x vocabulary. With a frozen head
+    the gradient of the states is made with them; one that learns makes its logits again in the backward.
+    """
+    if type(head) is not nn.Linear or head.bias is not None:
+        return cross_entropy(_fine(head(states)), labels, reduction="none")
+    losses: Tensor = _LabelLosses.apply(states, head.weight, labels)
+    return losses
+
+
+_CHUNK = 2**24
+"""Logits of a chunk: 64 MB in fp32. Smaller ones cost the packing of the head's weight once more each."""
+
+
+class _LabelLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        wants_states, wants_weight, _ = ctx.needs_input_grad
+        early = wants_states and not wants_weight
+        losses = torch.empty(len(labels), dtype=_fine_dtype(states.dtype), device=states.device)
+        grad = torch.empty_like(states) if early else None
+        for span, logs in _log_probabilities(states, weight):
+            wanted = labels[span, None]
+            losses[span] = -logs.gather(1, wanted)[:, 0]
+            if grad is not None:
+                torch.mm(_minus_one(logs.exp_(), wanted).to(weight.dtype), weight, out=grad[span])
+        ctx.save_for_backward(*((grad, None, None, None) if early else (None, states, weight, labels)))
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        pull = grads[0][:, None]
+        early, states, weight, labels = ctx.saved_tensors
+        if early is not None:
+            return early.mul(pull.to(early.dtype)), None, None
+        dstates, dweight = torch.empty_like(states), torch.zeros_like(weight)
+        for span, logs in _log_probabilities(states, weight):
+            dlogits = _minus_one(logs.exp_(), labels[span, None]).mul_(pull[span]).to(weight.dtype)
+            torch.mm(dlogits, weight, out=dstates[span])
+            dweight.addmm_(dlogits.T, states[span])
+        return dstates, dweight, None
+
+
+def _log_probabilities(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of rows and their log probabilities [chunk, vocabulary], in a buffer that the next chunk overwrites."""
+    rows = max(_CHUNK // len(weight), 32)
+    buffer = torch.empty(min(rows, len(states)), len(weight), dtype=states.dtype, device=states.device)
+    for start in range(0, len(states), rows):
+        span = slice(start, min(start + rows, len(states)))
+        logits = _fine(torch.mm(states[span], weight.T, out=buffer[: span.stop - start]))
+        yield span, torch._log_softmax(logits, -1, False, out=logits)  # row by row: in place is exact
+
+
+def _minus_one(probabilities: Tensor, wanted: Tensor) -> Tensor:
+    """Softmax's gradient: probabilities, less 1 at the label."""
+    return probabilities.scatter_add_(1, wanted, probabilities.new_full((1, 1), -1.0).expand_as(wanted))
 
 
 def class_loss(logits: Tensor, targets: Sequence[int]) -> Tensor:
@@ -46,7 +102,11 @@ def class_loss(logits: Tensor, targets: Sequence[int]) -> Tensor:
 
 
 def _fine(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return logits.to(_fine_dtype(logits.dtype))
+
+
+def _fine_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def sum_by_row(losses: Tensor, counts: Sequence[int]) -> list[float]:

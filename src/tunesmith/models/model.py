@@ -6,7 +6,7 @@ Both layouts give flat states [tokens, width] of sequences end to end, so nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from tunesmith.contracts import Tokens
 from tunesmith.errors import ModelError
-from tunesmith.models import anatomy, attention
+from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.segments import Look
+from tunesmith.models.stream import Stream, stream_of
 from tunesmith.models.text import TextEncoder
 
 Kind = Literal["classifier", "causal-lm"]
@@ -39,6 +41,10 @@ class Model:
     device: torch.device
     pooling: Pooling | None = None
     layout: Layout = "packed"
+    sharing: bool = True
+    """Compute what rows begin with in common once, where that is exact."""
+    stock: bool = False
+    """Run the stock blocks even where `bodies.py` knows their shape: what its tests compare with."""
     _checked: bool = field(default=False, repr=False)
 
     @property
@@ -63,12 +69,18 @@ class Model:
         return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
-        """What a run changed: the trained tensors. The nets at hand keep no other state that training moves."""
-        return {name: parameter.detach() for name, parameter in self.trained()}
+        """What a run changed: the trained tensors, and which rows of a table they are. The nets at hand keep no other
+        state that training moves."""
+        rows = {f"{path}.{vocabulary.IDS}": table.get_buffer(vocabulary.IDS) for path, table in self._tables()}
+        return {name: parameter.detach() for name, parameter in self.trained()} | rows
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put a run's tensors back, by name. Raises ModelError when they are not the ones this net trains."""
-        mine = dict(self.trained())
+        for name in state:
+            path, _, last = name.rpartition(".")
+            if last == vocabulary.IDS and isinstance(self.net.get_submodule(path), nn.Embedding):
+                vocabulary.put(self.net, path, state[name].to(self.device))
+        mine = self.state()
         if mine.keys() != state.keys():
             odd = sorted(mine.keys() ^ state.keys())
             raise ModelError(f"the saved tensors are not those of this net: {', '.join(odd[:3])} ...")
@@ -76,12 +88,22 @@ class Model:
             for name, parameter in mine.items():
                 parameter.copy_(state[name])
 
+    def narrow_vocabulary(self, ids: Iterable[int]) -> None:
+        """Let only the embeddings of these tokens learn, where the table learns at all: the others have no gradient."""
+        net: Any = self.base
+        table = net.get_input_embeddings()
+        path = next(name for name, module in self.net.named_modules() if module is table)
+        vocabulary.narrow(self.net, path, ids)
+
+    def _tables(self) -> list[tuple[str, vocabulary.RowsInUse]]:
+        return list(vocabulary.found(self.net))
+
     def sizes(self) -> tuple[int, int]:
-        """(parameters that learn, all parameters)"""
-        return (
-            sum(p.numel() for _, p in self.trained()),
-            sum(p.numel() for p in self.net.parameters()),
-        )
+        """(parameters that learn, all parameters); a table of which only the rows in use move counts whole."""
+        doubled = sum(table.rows.numel() for _, table in self._tables())
+        still = sum(table.table.weight.numel() for _, table in self._tables()) - doubled
+        learns = sum(p.numel() for _, p in self.trained())
+        return learns + still, sum(p.numel() for p in self.net.parameters()) - doubled
 
     def freeze(self) -> None:
         """Nothing learns but what is new: where every method starts."""
@@ -102,13 +124,22 @@ class Model:
 
     def states(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Last hidden states [tokens, width] of sequences end to end, and their lengths [rows]."""
-        lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
         if self.layout == "padded":
             ids, mask = self._padded(rows)
             out = self.base(input_ids=ids, attention_mask=mask)
-            return out.last_hidden_state[mask.bool()], lengths
-        out = self._packed(self.base, rows)
-        return out.last_hidden_state[0], lengths
+            return out.last_hidden_state[mask.bool()], mask.sum(1)
+        stream = self._stream(rows)
+        states = self._trunk(stream, None)
+        return (states if stream.places is None else states[stream.places]), stream.lengths
+
+    def states_at(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
+        """Last hidden states [positions, width] at positions of sequences end to end; the last block computes no
+        others where it can."""
+        if self.layout == "padded":
+            return self.states(rows)[0][positions]
+        stream = self._stream(rows)
+        index, back = torch.unique(stream.at(positions), return_inverse=True)
+        return self._trunk(stream, Look(index, tuple(index.tolist())))[back]
 
     def label_logits(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Next-token logits [positions, vocabulary] at positions of sequences end to end; no others are computed."""
@@ -116,33 +147,52 @@ class Model:
             ids, mask = self._padded(rows)
             logits = self.net(input_ids=ids, attention_mask=mask, use_cache=False).logits
             return torch.as_tensor(logits[mask.bool()][positions])
-        out = self._packed(self.net, rows, logits_to_keep=positions)
-        return torch.as_tensor(out.logits[0])
+        return torch.as_tensor(self.output_layer(self.states_at(rows, positions)))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """States -> next-token logits."""
+        net: Any = self.net
+        layer = net.get_output_embeddings()
+        assert isinstance(layer, nn.Module)
+        return layer
 
     def class_logits(self, rows: Sequence[Tokens]) -> Tensor:
         """Logits [rows, labels] of a classifier."""
-        states, lengths = self.states(rows)
         if isinstance(self.net, PooledClassifier):
-            return torch.as_tensor(self.net(states, lengths))
-        ends = lengths.cumsum(0)
+            return torch.as_tensor(self.net(*self.states(rows)))
+        ends = torch.tensor([len(row.ids) for row in rows], device=self.device).cumsum(0)
         if self.pooling == "last":
-            return torch.as_tensor(self.net.get_submodule("score")(states[ends - 1]))
-        return anatomy.first_token_logits(self.net, self.base, self.anatomy, states[ends - lengths])
+            return torch.as_tensor(self.net.get_submodule("score")(self.states_at(rows, ends - 1)))
+        starts = ends - torch.tensor([len(row.ids) for row in rows], device=self.device)
+        return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, starts))
 
-    def _packed(self, net: nn.Module, rows: Sequence[Tokens], **more: Any) -> Any:
-        """One stream without padding: positions start anew in each sequence."""
-        segments = attention.Segments([len(row.ids) for row in rows])
-        first = self.anatomy.first_position
-        ids = torch.tensor([i for row in rows for i in row.ids], device=self.device)[None]
-        positions = torch.cat([torch.arange(first, first + n) for n in segments.lengths]).to(self.device)[None]
-        if self.anatomy.family == "decoder":
-            more["use_cache"] = False
-        out = net(input_ids=ids, position_ids=positions, attention_mask=None, segments=segments, **more)
+    def _stream(self, rows: Sequence[Tokens]) -> Stream:
+        exact = self.sharing and self.anatomy.family == "decoder" and self.device.type == "cpu"
+        share = exact and not self._draws()
+        return stream_of(rows, self.anatomy.first_position, self.device, share=share)
+
+    def _draws(self) -> bool:
+        """Whether a forward draws random numbers: then what rows begin with in common must be computed for each."""
+        if not self.net.training:
+            return False
+        rates = [module.p for module in self.net.modules() if isinstance(module, nn.Dropout)]
+        return any([*rates, float(getattr(self.config, "attention_dropout", 0.0) or 0.0)])
+
+    def _trunk(self, stream: Stream, look: Look | None) -> Tensor:
+        """Last hidden states [tokens, width], or [looked at, width]."""
+        body = None if self.stock else bodies.body_of(self.base, self.anatomy)
+        depth = len(anatomy.blocks(self.base, self.anatomy))
+        if body is not None:
+            return bodies.run(body, stream, depth, look)
+        more = {"use_cache": False} if self.anatomy.family == "decoder" else {}
+        ids, positions = stream.ids[None], stream.positions[None]
+        out = self.base(input_ids=ids, position_ids=positions, attention_mask=None, stream=stream, **more)
         if not self._checked:
-            depth = len(anatomy.blocks(self.base, self.anatomy))
-            assert segments.calls == depth, f"attention ran in {segments.calls} of {depth} blocks"
+            assert stream.calls == depth, f"attention ran in {stream.calls} of {depth} blocks"
             self._checked = True
-        return out
+        states = out.last_hidden_state[0]
+        return torch.as_tensor(states if look is None else states[look.index])
 
     def _padded(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         longest = max(len(row.ids) for row in rows)

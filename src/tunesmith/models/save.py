@@ -19,13 +19,14 @@ from tunesmith.models import adapters
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.load import quiet
 from tunesmith.models.model import Model
+from tunesmith.models.vocabulary import whole
 from tunesmith.rundir import guarded, sync_folder
 
 
 def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None:
     """Write the model with its tokenizer and card. Raises StorageError."""
     temporary = folder.with_name(f".{folder.name}.tmp")
-    with guarded(folder), quiet():
+    with guarded(folder), quiet(), whole(model.net):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

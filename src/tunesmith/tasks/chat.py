@@ -165,11 +165,11 @@ class Chat(Task):
 
 
 def _losses(model: Model, examples: Sequence[Example]) -> tuple[Any, list[int]]:
-    from tunesmith.models.loss import label_positions, token_losses
+    from tunesmith.models.loss import label_losses, label_positions
 
     rows = [example.parts["text"] for example in examples]
     positions, labels, counts = label_positions(rows, model.device)
-    return token_losses(model.label_logits(rows, positions), labels), counts
+    return label_losses(model.states_at(rows, positions), model.output_layer, labels), counts
 
 
 def _messages(values: Mapping[str, Any]) -> list[dict[str, str]] | str:

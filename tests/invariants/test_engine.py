@@ -1,0 +1,296 @@
+"""The engine's own forward and backward are plain autograd to rounding, whatever the engine leaves out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import tiny
+from tunesmith.contracts import Tokens
+from tunesmith.models import attention, catalog, fused, load, loss
+from tunesmith.models.adapters import LoraLinear
+from tunesmith.models.attention import Terms, attend
+from tunesmith.models.segments import Look
+from tunesmith.models.stream import SHARED_FROM, Stream, stream_of
+from tunesmith.recipe import ModelChoice
+
+CPU = torch.device("cpu")
+
+
+def made(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def stream(lengths: list[int]) -> Stream:
+    return stream_of([Tokens(tuple(range(n))) for n in lengths], 0, CPU)
+
+
+def by_hand(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], terms: Terms) -> Tensor:
+    """Every row alone, every head alone, with a mask: nothing clever."""
+    pieces, at, share = [], 0, q.shape[1] // k.shape[1]
+    for n in lengths:
+        heads = []
+        for h in range(q.shape[1]):
+            a, b, c = q[at : at + n, h], k[at : at + n, h // share], v[at : at + n, h // share]
+            far = torch.arange(n)[:, None] - torch.arange(n)[None]
+            seen = (far >= 0) if terms.causal else torch.ones(n, n, dtype=torch.bool)
+            if terms.window is not None:
+                seen = seen & (far.abs() < terms.window)
+            heads.append(((a @ b.T) * terms.scale).masked_fill(~seen, float("-inf")).softmax(-1) @ c)
+        pieces.append(torch.stack(heads, 1))
+        at += n
+    return torch.cat(pieces)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("lengths", [[7], [3, 4, 5, 20], [6, 6, 6], [2, 150, 150, 160], [400, 1]])
+def test_attention_and_its_gradients_are_those_of_every_row_alone(
+    causal: bool, window: int | None, lengths: list[int]
+) -> None:
+    total = sum(lengths)
+    q, k, v = made(1, total, 4, 8), made(2, total, 2, 8), made(3, total, 2, 8)
+    pull = made(4, total, 4, 8)
+    terms = Terms(causal, 0.3, window)
+    ours = [x.clone().requires_grad_() for x in (q, k, v)]
+    plain = [x.clone().requires_grad_() for x in (q, k, v)]
+    out = attend(*ours, stream(lengths), terms)
+    wanted = by_hand(*plain, lengths, terms)
+    assert torch.allclose(out, wanted, atol=1e-12)
+    for a, b in zip(torch.autograd.grad(out, ours, pull), torch.autograd.grad(wanted, plain, pull), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [[3, 4, 5, 20], [6, 6, 6], [150, 150]])
+def test_what_a_gpu_runs_in_full_precision_is_the_same_attention(lengths: list[int]) -> None:
+    total = sum(lengths)
+    q, k, v = made(1, total, 4, 8), made(2, total, 2, 8), made(3, total, 2, 8)
+    for terms in (Terms(True, 0.3), Terms(False, 0.3), Terms(True, 0.3, 5)):
+        found = attention.segment_by_segment(q, k, v, stream(lengths), terms)
+        assert torch.allclose(found, by_hand(q, k, v, lengths, terms), atol=1e-12)
+
+
+def test_attention_at_some_tokens_only_is_the_attention_of_all_there() -> None:
+    lengths = [5, 9, 30, 1]
+    total = sum(lengths)
+    q, k, v = made(1, total, 4, 8), made(2, total, 2, 8), made(3, total, 2, 8)
+    places = (0, 7, 8, 20, 21, 44)  # two rows in part, one by its last token
+    index = torch.tensor(places)
+    pull = made(4, len(places), 4, 8)
+    terms = Terms(True, 0.3)
+    some = [q[index].clone().requires_grad_(), k.clone().requires_grad_(), v.clone().requires_grad_()]
+    every = [x.clone().requires_grad_() for x in (q, k, v)]
+    out = attend(*some, stream(lengths), terms, kept=Look(index, places))
+    wanted = by_hand(*every, lengths, terms)[index]
+    assert torch.allclose(out, wanted, atol=1e-12)
+    dq, dk, dv = torch.autograd.grad(out, some, pull)
+    whole = torch.autograd.grad(wanted, every, pull)
+    assert torch.allclose(dq, whole[0][index], atol=1e-12)
+    assert torch.allclose(dk, whole[1], atol=1e-12) and torch.allclose(dv, whole[2], atol=1e-12)
+
+
+def test_dropout_of_attention_scales_what_it_keeps_and_its_gradient_is_that_of_its_draw() -> None:
+    """Against numbers: the draw is the same for the same seed, so the function is smooth between its draws."""
+    lengths = [4, 6]
+    q, k, v = (made(n, 10, 2, 4).requires_grad_() for n in (1, 2, 3))
+
+    def run(*qkv: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return attend(*qkv, stream(lengths), Terms(False, 0.5, None, 0.4))
+
+    assert not torch.allclose(run(q, k, v), attend(q, k, v, stream(lengths), Terms(False, 0.5)))
+    assert torch.autograd.gradcheck(run, (q, k, v), eps=1e-6, atol=1e-7)
+
+
+class _Plain(nn.Module):
+    """A linear layer with an adapter, in operations that autograd follows."""
+
+    def __init__(self, base: nn.Linear, adapter: LoraLinear | None) -> None:
+        super().__init__()
+        self.base, self.adapter = base, adapter
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        if self.adapter is None:
+            return y
+        return y + (x @ self.adapter.lora_A.T) @ self.adapter.lora_B.T * self.adapter.scale
+
+
+def layer(wide: int, out: int, *, adapted: bool, learns: bool, bias: bool, seed: int) -> tuple[nn.Module, _Plain]:
+    base = nn.Linear(wide, out, bias=bias, dtype=torch.float64)
+    with torch.no_grad():
+        for number, parameter in enumerate(base.parameters()):
+            parameter.copy_(made(seed + number, *parameter.shape))
+    base.requires_grad_(learns)
+    if not adapted:
+        return base, _Plain(base, None)
+    adapter = LoraLinear(base, 3, 6.0, 0.0, seed).double()
+    with torch.no_grad():
+        adapter.lora_B.copy_(made(seed + 9, out, 3))
+    return adapter, _Plain(base, adapter)
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+@pytest.mark.parametrize("learns", [True, False])
+def test_products_of_one_input_and_their_gradients_are_autograds(adapted: bool, learns: bool) -> None:
+    pairs = [layer(6, n, adapted=adapted, learns=learns, bias=n != 5, seed=n) for n in (4, 5, 6)]
+    x, residual = made(1, 7, 6).requires_grad_(), made(2, 7, 4).requires_grad_()
+    ours = fused.products(x, [ours for ours, _ in pairs], residual)
+    plain = [p(x) for _, p in pairs]
+    plain[0] = plain[0] + residual
+    learning = [p for module, _ in pairs for p in module.parameters() if p.requires_grad]
+    assert len(learning) == 3 * 2 * adapted + 5 * learns
+    pull = [made(20 + k, *y.shape) for k, y in enumerate(ours)]
+    for a, b in zip(ours, plain, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+    wanted = torch.autograd.grad(plain, [x, residual, *learning], pull)
+    for a, b in zip(torch.autograd.grad(ours, [x, residual, *learning], pull), wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-11)
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+def test_swiglu_and_the_norm_and_their_gradients_are_autograds(adapted: bool) -> None:
+    gate, up = (layer(6, 10, adapted=adapted, learns=True, bias=False, seed=s) for s in (30, 40))
+    down = layer(10, 6, adapted=adapted, learns=True, bias=True, seed=50)
+    weight = made(3, 6).requires_grad_()
+    x = made(1, 7, 6).requires_grad_()
+    normed = fused.rms_norm(x, weight, 1e-5)
+    ours = fused.swiglu(normed, gate[0], up[0], down[0], x)
+    stock = nn.functional.rms_norm(x, (6,), weight, 1e-5)
+    plain = down[1](nn.functional.silu(gate[1](stock)) * up[1](stock)) + x
+    learning = [p for pair in (gate, up, down) for p in pair[0].parameters()]
+    assert torch.allclose(ours, plain, atol=1e-12)
+    pull = made(4, 7, 6)
+    wanted = torch.autograd.grad(plain, [x, weight, *learning], pull)
+    for a, b in zip(torch.autograd.grad(ours, [x, weight, *learning], pull), wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-11)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_losses_in_chunks_are_the_cross_entropy_of_the_whole(learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "_CHUNK", 1)  # chunks of 32 rows
+    head = nn.Linear(5, 11, bias=False, dtype=torch.float64).requires_grad_(learns)
+    states, labels = made(1, 100, 5).requires_grad_(), torch.arange(100) % 11
+    pull = made(2, 100)
+    ours = loss.label_losses(states, head, labels)
+    plain = nn.functional.cross_entropy(head(states), labels, reduction="none")
+    assert torch.allclose(ours, plain, atol=1e-12)
+    learning = [states, head.weight] if learns else [states]
+    wanted = torch.autograd.grad(plain, learning, pull)
+    for a, b in zip(torch.autograd.grad(ours, learning, pull), wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-11)
+
+
+IDS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=24), min_size=1, max_size=8)
+
+
+@settings(max_examples=150)
+@given(IDS)
+def test_every_token_of_every_row_has_a_place_in_a_shared_stream(rows: list[list[int]]) -> None:
+    tokens = [Tokens(tuple(row)) for row in rows]
+    found = stream_of(tokens, 0, CPU, share=True)
+    flat = torch.tensor([i for row in rows for i in row])
+    steps = torch.cat([torch.arange(len(row)) for row in rows])
+    places = found.at(torch.arange(len(flat)))
+    assert torch.equal(found.ids[places], flat)
+    assert torch.equal(found.positions[places], steps)
+    assert len(found.ids) <= len(flat) and found.lengths.tolist() == [len(row) for row in rows]
+    # A token's segment and path are exactly its row up to it.
+    for row, start in zip(rows, (flat.new_tensor([0, *[len(r) for r in rows]]).cumsum(0)).tolist(), strict=False):
+        home = places[start : start + len(row)].tolist()
+        own = next(s for s in found.segments if s.start <= home[-1] < s.start + s.length)
+        span = [*[p for a, b in own.path for p in range(a, b)], *range(own.start, home[-1] + 1)]
+        assert span == home
+
+
+def alike(decoder: Path) -> tuple[Any, list[Tokens]]:
+    """A model with adapters that do something, and rows that begin alike in nested groups."""
+    model = load.load_causal_lm(catalog.find(str(decoder)), ModelChoice(name="x"), None)
+    from tunesmith.methods.lora import Lora
+
+    Lora(rank=4).apply(model, 0)
+    tiny.redraw(model.net, 3)
+    generator = torch.Generator().manual_seed(2)
+    head, middle = tuple(range(5, 25)), tuple(range(40, 52))
+    rows = []
+    for number in range(7):
+        end = torch.randint(5, 90, (3 + 2 * number,), generator=generator).tolist()
+        ids = (*head, *(middle if number % 2 else ()), *end)
+        rows.append(Tokens(ids, trained=tuple(k >= len(ids) - 4 for k in range(len(ids)))))
+    return model, rows
+
+
+def losses_and_gradient(model: Any, rows: list[Tokens]) -> tuple[Tensor, Tensor]:
+    positions, labels, _ = loss.label_positions(rows, CPU)
+    losses = loss.label_losses(model.states_at(rows, positions), model.output_layer, labels)
+    model.net.zero_grad()
+    losses.sum().backward()
+    return losses.detach(), torch.cat([p.grad.flatten() for _, p in model.trained()])
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_computing_a_shared_beginning_once_changes_neither_losses_nor_gradients(decoder: Path, double: bool) -> None:
+    model, rows = alike(decoder)
+    if double:
+        model.net.double()
+    shared = model._stream(rows)
+    assert len(shared.ids) <= sum(len(row.ids) for row in rows) - 6 * 20 and SHARED_FROM <= 20
+    assert max(len(segment.path) for segment in shared.segments) == 2
+    losses, gradient = losses_and_gradient(model, rows)
+    model.sharing = False
+    assert model._stream(rows).places is None
+    apart, wanted = losses_and_gradient(model, rows)
+    close = 1e-10 if double else 5e-6
+    assert float(wanted.norm()) > 1e-3
+    assert torch.allclose(losses, apart, atol=close, rtol=close)
+    assert float((gradient - wanted).norm() / wanted.norm()) < close
+
+
+def test_nothing_is_shared_where_random_numbers_are_drawn(decoder: Path) -> None:
+    model = load.load_causal_lm(catalog.find(str(decoder)), ModelChoice(name="x", dropout=0.1), None)
+    rows = alike(decoder)[1]
+    assert model.net.train() and model._stream(rows).places is None
+    assert model.net.eval() and model._stream(rows).places is not None
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "smollm3", "mistral"])
+def test_adapters_learn_the_same_through_our_blocks_and_the_stock_ones(kind: str, tmp_path: Path) -> None:
+    model, rows = alike(tiny.make_decoder(tmp_path / kind, kind, 64))
+    model.net.double()
+    model.sharing = False
+    losses, gradient = losses_and_gradient(model, rows)
+    model.stock = True
+    again, wanted = losses_and_gradient(model, rows)
+    # The stock norm computes in single precision whatever it is given: that is as near as the two can be.
+    assert torch.allclose(losses, again, atol=5e-6)
+    assert float((gradient - wanted).norm() / wanted.norm()) < 5e-6
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_an_encoder_learns_the_same_through_our_blocks_and_the_stock_ones(
+    kind: str, pooling: Any, tmp_path: Path
+) -> None:
+    folder = tiny.make_encoder(tmp_path / kind, kind)
+    choice = ModelChoice(name="x", pooling=pooling, dropout=0.0)
+    model = load.load_classifier(catalog.find(str(folder)), choice, ("a", "b", "c"), None, 0)
+    tiny.redraw(model.net, 7)
+    model.net.double().train()
+    rows = [Tokens(tuple(range(5, 5 + n))) for n in (3, 9, 9, 20)]
+
+    def gradient() -> tuple[Tensor, Tensor]:
+        model.net.zero_grad()
+        total = loss.class_loss(model.class_logits(rows), [0, 1, 2, 1])
+        total.backward()
+        learned = [p.grad for _, p in model.trained() if p.grad is not None]
+        return total.detach(), torch.cat([g.flatten() for g in learned])
+
+    mine, ours = gradient()
+    model.stock = True
+    stock, wanted = gradient()
+    assert float(mine) == pytest.approx(float(stock), rel=1e-10)
+    assert ours.shape == wanted.shape and float((ours - wanted).norm() / wanted.norm()) < 1e-9
