@@ -169,13 +169,16 @@ def small_config(kind: str, vocabulary: int, longest: int = 256) -> Any:
     return AutoConfig.for_model(kind, **values)
 
 
-def make_encoder(folder: Path, kind: str = "bert") -> Path:
-    """A tiny encoder in a folder."""
+def make_encoder(folder: Path, kind: str = "bert", **changes: int) -> Path:
+    """A tiny encoder in a folder; `changes` to its config."""
     from transformers import AutoModel, AutoTokenizer
 
     word_tokenizer(folder)
     size = len(AutoTokenizer.from_pretrained(folder))
-    net = AutoModel.from_config(small_config(kind, size, 64))
+    config = small_config(kind, size, 64)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    net = AutoModel.from_config(config)
     redraw(net)
     net.save_pretrained(folder)
     return folder

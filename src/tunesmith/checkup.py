@@ -78,7 +78,8 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
     """What the run would cost, from one worst micro-batch that is really run."""
     recipe, schedule = prepared.recipe, prepared.schedule()
     every = [example for row in prepared.examples for example in row]
-    measured = fit.fit(prepared.model, prepared.task, every, recipe.train.memory, recipe.train.batch_size)
+    train = recipe.train
+    measured = fit.fit(prepared.model, prepared.task, every, train.memory, train.batch_size, thorough=True)
     tokens = sum(example.length for example in every)
     labels = sum(prepared.task.weights(every).values())
     epochs = schedule.steps / prepared.plan().per_epoch

@@ -45,6 +45,8 @@ class Updated:
     labels: float
     """Targets of the update: rows, or label tokens."""
     seconds: float
+    budget: int = 0
+    """Tokens that a micro-batch might have: smaller than before when memory ran out in this update."""
     scores: dict[str, float] | None = None
 
 

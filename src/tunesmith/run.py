@@ -22,7 +22,7 @@ from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
-from tunesmith.rundir import RunDir, create, guarded, open_run
+from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
 from tunesmith.train import checkpoint, fit
 from tunesmith.train.checkpoint import Progress
 from tunesmith.train.evaluate import judge, value_of
@@ -143,6 +143,7 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     run, prepared, plan = state.run, state.prepared, state.run.json("plan")
     task, model, train_keys = prepared.task, prepared.model, prepared.recipe.train
     torch.set_num_threads(plan["threads"])
+    model.checkpointing = plan["checkpointing"]
     optimizer = make_optimizer(
         model.trained(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
     )
@@ -169,6 +170,10 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
         updated = next(updates)
         best = _note(state, updated)
         yield updated
+        if updated.budget < plan["budget"]:
+            plan = {**plan, "budget": updated.budget}
+            write_json(run.path / "plan.json", plan)
+            yield Warned(f"memory ran out: micro-batches have at most {updated.budget} tokens from here on")
         state.alive()
         enough = _enough(state)
         stopping = (stop() or run.stop_file.exists()) and not enough

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.utils.checkpoint import checkpoint
 
 from tunesmith.models import anatomy
 from tunesmith.models.anatomy import Anatomy
@@ -42,11 +43,16 @@ def body_of(base: nn.Module, parts: Anatomy) -> Body | None:
     return body if all(body.usual(block) for block in anatomy.blocks(base, parts)) else None
 
 
-def run(body: Body, stream: Stream, depth: int, look: Look | None = None) -> Tensor:
-    """The whole trunk: last hidden states [tokens, width], or of the tokens looked at."""
+def run(body: Body, stream: Stream, depth: int, look: Look | None = None, *, checkpointing: bool = False) -> Tensor:
+    """The whole trunk: last hidden states [tokens, width], or of the tokens looked at. With `checkpointing`, only
+    the inputs of blocks are kept, and blocks are computed again, with the same random numbers, in the backward."""
     x = body.begin(stream)
     for number in range(depth):
-        x = body.block(number, x, stream, look if number == depth - 1 else None)
+        at = look if number == depth - 1 else None
+        if checkpointing and torch.is_grad_enabled():
+            x = checkpoint(body.block, number, x, stream, at, use_reentrant=False)
+        else:
+            x = body.block(number, x, stream, at)
     return body.end(x)
 
 

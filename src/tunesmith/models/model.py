@@ -45,6 +45,8 @@ class Model:
     """Compute what rows begin with in common once, where that is exact."""
     stock: bool = False
     """Run the stock blocks even where `bodies.py` knows their shape: what its tests compare with."""
+    checkpointing: bool = False
+    """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
     _checked: bool = field(default=False, repr=False)
 
     @property
@@ -63,6 +65,11 @@ class Model:
     def base(self) -> nn.Module:
         """The pretrained trunk, without any head."""
         return self.net.get_submodule(self.root)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the trunk."""
+        return len(anatomy.blocks(self.base, self.anatomy))
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """What learns, by name. A tensor that two modules share is named once."""
@@ -169,10 +176,10 @@ class Model:
 
     def _stream(self, rows: Sequence[Tokens]) -> Stream:
         exact = self.sharing and self.anatomy.family == "decoder" and self.device.type == "cpu"
-        share = exact and not self._draws()
+        share = exact and not self.draws()
         return stream_of(rows, self.anatomy.first_position, self.device, share=share)
 
-    def _draws(self) -> bool:
+    def draws(self) -> bool:
         """Whether a forward draws random numbers: then what rows begin with in common must be computed for each."""
         if not self.net.training:
             return False
@@ -182,14 +189,17 @@ class Model:
     def _trunk(self, stream: Stream, look: Look | None) -> Tensor:
         """Last hidden states [tokens, width], or [looked at, width]."""
         body = None if self.stock else bodies.body_of(self.base, self.anatomy)
-        depth = len(anatomy.blocks(self.base, self.anatomy))
         if body is not None:
-            return bodies.run(body, stream, depth, look)
+            return bodies.run(body, stream, self.depth, look, checkpointing=self.checkpointing)
+        net: Any = self.base
+        if self.checkpointing != net.is_gradient_checkpointing:
+            switch = net.gradient_checkpointing_enable if self.checkpointing else net.gradient_checkpointing_disable
+            switch(*([{"use_reentrant": False}] if self.checkpointing else []))
         more = {"use_cache": False} if self.anatomy.family == "decoder" else {}
         ids, positions = stream.ids[None], stream.positions[None]
         out = self.base(input_ids=ids, position_ids=positions, attention_mask=None, stream=stream, **more)
         if not self._checked:
-            assert stream.calls == depth, f"attention ran in {stream.calls} of {depth} blocks"
+            assert stream.calls == self.depth, f"attention ran in {stream.calls} of {self.depth} blocks"
             self._checked = True
         states = out.last_hidden_state[0]
         return torch.as_tensor(states if look is None else states[look.index])

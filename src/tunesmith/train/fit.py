@@ -1,6 +1,7 @@
-"""How much of a batch goes through the net at once: decided by measuring the worst micro-batch, once per run.
+"""How much of a batch goes through the net at once: decided by measuring, once per run.
 
-The decision is written to the run's plan and used again by every resume, so it never changes the bits of a run.
+The decision is written to the run's plan and used again by every resume, so it never changes the bits of a run. A small
+piece tells what a token takes; only where that leaves memory in doubt, the worst micro-batch is really run.
 """
 
 from __future__ import annotations
@@ -16,25 +17,36 @@ import torch
 from tunesmith.contracts import Example, Task
 from tunesmith.errors import RecipeError
 from tunesmith.models.model import Model
-from tunesmith.models.precision import available_bytes
+from tunesmith.models.precision import available_bytes, release_freed_memory
 from tunesmith.train.accumulate import Piece, accumulate
 
 START = 2048
 """Tokens of a micro-batch where memory is no matter: larger ones were not faster on two cores."""
 _SMALLEST = 64
+_BEFORE_CHECKPOINTING = 256
+"""Smaller micro-batches cost little down to here; below, computing blocks twice costs less."""
 _SHARE = 0.8
 """Of the free memory, for `auto`."""
+_PROBE = 256
+"""Tokens of the small piece."""
+_DOUBT = 2.0
+"""The worst micro-batch is not run where twice what the small piece foretells would still fit."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The token budget of a micro-batch, and what the worst one took."""
+    """The token budget of a micro-batch, and what the worst one takes."""
 
     budget: int
+    checkpointing: bool
+    """Blocks are computed again in the backward, so that only their inputs are kept."""
     worst_tokens: int
     seconds: float
+    """Of the worst micro-batch, forward and backward."""
     peak_bytes: int
-    """Memory of the process while the worst micro-batch ran."""
+    """Memory of the process while it runs."""
+    measured_tokens: int
+    """Tokens of the piece that was really run: fewer than `worst_tokens` where the worst was foretold from it."""
     optimizer_bytes: int
     """Gradients and AdamW's two moments of everything that learns."""
     before_bytes: int
@@ -45,31 +57,75 @@ class Fit:
         return asdict(self)
 
 
-def fit(model: Model, task: Task, examples: Sequence[Example], memory: Literal["auto"] | float, batch_size: int) -> Fit:
-    """Halve the budget until the worst micro-batch fits. The net, its gradients and the generators are left as found.
+def fit(
+    model: Model,
+    task: Task,
+    examples: Sequence[Example],
+    memory: Literal["auto"] | float,
+    batch_size: int,
+    *,
+    thorough: bool = False,
+) -> Fit:
+    """The largest budget up to `START` whose worst micro-batch fits; then with checkpointing. `thorough` always runs
+    the worst. The net, its gradients and the generators are left as found.
 
     Raises RecipeError when a single row does not fit the memory that was allowed.
     """
     trained = sum(p.numel() * p.element_size() for _, p in model.trained())
-    optimizer_bytes = 3 * trained
-    now, before = resident_bytes(), peak_bytes()
+    before = peak_bytes()
+    release_freed_memory()
+    now = resident_bytes()
     allowed = now + int(_SHARE * available_bytes()) if memory == "auto" else int(memory * 2**30)
-    budget = START
-    while True:
-        worst = worst_piece(examples, budget, batch_size)
-        seconds, peak = _measure(model, task, worst)
-        tokens = sum(example.length for example in worst)
-        found = Fit(budget, tokens, seconds, peak + optimizer_bytes, optimizer_bytes, before)
-        if found.peak_bytes <= allowed:
-            return found
-        if len(worst) == 1 or budget // 2 < _SMALLEST:
-            gigabytes = found.peak_bytes / 2**30
-            raise RecipeError(
-                f"one row of {tokens} tokens takes {gigabytes:.1f} GB, {allowed / 2**30:.1f} GB may be taken",
-                where="train.memory",
-                hint="allow more memory, lower `data.max_tokens`, or take `method: lora`",
-            )
-        budget //= 2
+    worst = worst_piece(examples, START, batch_size)
+    if not thorough:
+        piece = small_piece(examples, batch_size)
+        seconds, peak = _measure(model, task, piece)
+        times = _tokens(worst) / _tokens(piece)
+        grown = int(max(peak - now - trained, 0) * times) + attention_bytes(model, worst)
+        if now + _DOUBT * grown + 3 * trained <= allowed:
+            foretold = now + grown + 3 * trained
+            sizes = (_tokens(worst), seconds * times, foretold, _tokens(piece), 3 * trained, before)
+            return Fit(START, model.checkpointing, *sizes)
+    for checkpointing, least in ((False, _BEFORE_CHECKPOINTING), (True, _SMALLEST)):
+        model.checkpointing = checkpointing
+        budget = START
+        while True:
+            worst = worst_piece(examples, budget, batch_size)
+            seconds, peak = _measure(model, task, worst)
+            peak += 3 * trained
+            if peak <= allowed:
+                sizes = (_tokens(worst), seconds, peak, _tokens(worst), 3 * trained, before)
+                return Fit(budget, checkpointing, *sizes)
+            if len(worst) == 1 or budget // 2 < least:
+                break
+            budget //= 2
+    raise RecipeError(
+        f"one row of {_tokens(worst)} tokens takes {peak / 2**30:.1f} GB, {allowed / 2**30:.1f} GB may be taken",
+        where="train.memory",
+        hint="allow more memory, lower `data.max_tokens`, or take `method: lora`",
+    )
+
+
+def small_piece(examples: Sequence[Example], batch_size: int) -> list[Example]:
+    """The longest rows that together have at most `_PROBE` tokens; the shortest where every row has more."""
+    fitting = [example for example in examples if example.length <= _PROBE]
+    if not fitting:
+        return [min(examples, key=lambda example: (example.length, example.row_id))]
+    return worst_piece(fitting, _PROBE, batch_size)
+
+
+def attention_bytes(model: Model, piece: Sequence[Example]) -> int:
+    """What does not grow with the tokens alone: weights of attention [heads, length, length], and the draws and their
+    product, where dropout keeps the flash kernel out."""
+    if not model.draws():
+        return 0
+    heads = int(getattr(model.config, "num_attention_heads", 12))
+    squares = sum(example.length**2 for example in piece)
+    return 3 * 4 * heads * squares * model.depth
+
+
+def _tokens(piece: Sequence[Example]) -> int:
+    return sum(example.length for example in piece)
 
 
 def worst_piece(examples: Sequence[Example], budget: int, batch_size: int) -> list[Example]:
@@ -88,6 +144,7 @@ def worst_piece(examples: Sequence[Example], budget: int, batch_size: int) -> li
 def _measure(model: Model, task: Task, piece: Sequence[Example]) -> tuple[float, int]:
     state = torch.get_rng_state()
     model.net.train()
+    release_freed_memory()
     began = time.perf_counter()
     _reset_peak()
     accumulate(model, task, [Piece(0, piece)], task.weights(piece))

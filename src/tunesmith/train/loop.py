@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,10 +63,9 @@ def train(
         began = time.perf_counter()
         rate = schedule.apply(optimizer, step)
         model.net.train()
-        pieces = batches.at(step, model.layout)
+        pieces, batches, losses = _gradients(model, task, batches, step)
         examples = [example for piece in pieces for example in piece.examples]
         weights = task.weights(examples)
-        losses = accumulate(model, task, pieces, weights)
 
         norm = float(torch.nn.utils.clip_grad_norm_(trained, schedule.clip))
         if not (math.isfinite(norm) and all(map(math.isfinite, losses.values()))):
@@ -86,5 +85,24 @@ def train(
             padded=sum(padding([e.length for e in piece.examples], model.layout) for piece in pieces),
             labels=sum(weights.values()),
             seconds=seconds,
+            budget=batches.budget,
             scores=evaluate() if done % every == 0 or done == schedule.steps else None,
         )
+
+
+def _gradients(model: Model, task: Task, batches: Batches, step: int) -> tuple[list[Piece], Batches, dict[str, float]]:
+    """The gradients of an update, and its losses. A device that runs out of memory gets the same update in pieces half
+    as large, from here on. Raises torch.OutOfMemoryError when a row alone does not fit."""
+    while True:
+        pieces = batches.at(step, model.layout)
+        weights = task.weights([example for piece in pieces for example in piece.examples])
+        try:
+            return pieces, batches, accumulate(model, task, pieces, weights)
+        except torch.OutOfMemoryError:
+            model.net.zero_grad(set_to_none=True)
+            if all(len(piece.examples) == 1 for piece in pieces):
+                raise
+        largest = max(sum(example.length for example in piece.examples) for piece in pieces)
+        batches = replace(batches, budget=max(min(batches.budget, largest) // 2, 1))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
