@@ -19,7 +19,7 @@ from tunesmith.data import splits
 from tunesmith.data.read import find_files, in_task_columns, map_columns, raw_rows, read_rows, refuse_bad
 from tunesmith.data.split import sample
 from tunesmith.errors import DataError, RunError, TunesmithError
-from tunesmith.models import catalog
+from tunesmith.models import catalog, matmul
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.recipe import Recipe
@@ -169,6 +169,7 @@ def load(path: str | Path) -> Predictor:
     make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)
     model.load_state(checkpoint.read_trained(best))
     model.net.eval()
+    model.matmul = matmul.named(run.json("plan")["matmul"])
     return Predictor(run, recipe, task, source, model)
 
 

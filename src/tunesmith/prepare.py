@@ -19,7 +19,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.models import catalog
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
-from tunesmith.models.precision import keep_freed_memory
+from tunesmith.models.precision import settle_process
 from tunesmith.recipe import Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.optimizer import Schedule, warmup_steps
@@ -134,7 +134,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     states less than the large first gradients of a random head do.
     """
     began = time.perf_counter()
-    keep_freed_memory()
+    settle_process()
     recipe, task, method, source = resolve(recipe, say)
     found = splits.load(recipe, task)
     read = time.perf_counter()

@@ -79,6 +79,7 @@ def plan_json(prepared: Prepared, measured: Fit) -> dict[str, Any]:
     return {
         **measured.as_json(),
         "layout": prepared.model.layout,
+        "matmul": prepared.model.matmul.name,
         "threads": torch.get_num_threads(),
         "steps": schedule.steps,
         "warmup": schedule.warmup,

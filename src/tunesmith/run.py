@@ -17,7 +17,7 @@ from tunesmith import recipefile
 from tunesmith.data import splits
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
-from tunesmith.models import save
+from tunesmith.models import matmul, save
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json
 from tunesmith.recipe import Recipe
@@ -143,7 +143,7 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     run, prepared, plan = state.run, state.prepared, state.run.json("plan")
     task, model, train_keys = prepared.task, prepared.model, prepared.recipe.train
     torch.set_num_threads(plan["threads"])
-    model.checkpointing = plan["checkpointing"]
+    model.checkpointing, model.matmul = plan["checkpointing"], matmul.named(plan["matmul"])
     optimizer = make_optimizer(
         model.trained(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
     )

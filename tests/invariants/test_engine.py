@@ -14,6 +14,7 @@ from tunesmith.contracts import Tokens
 from tunesmith.models import attention, catalog, fused, load, loss
 from tunesmith.models.adapters import LoraLinear
 from tunesmith.models.attention import Terms, attend
+from tunesmith.models.matmul import BLAS
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import SHARED_FROM, Stream, stream_of
 from tunesmith.recipe import ModelChoice
@@ -139,7 +140,7 @@ def layer(wide: int, out: int, *, adapted: bool, learns: bool, bias: bool, seed:
 def test_products_of_one_input_and_their_gradients_are_autograds(adapted: bool, learns: bool) -> None:
     pairs = [layer(6, n, adapted=adapted, learns=learns, bias=n != 5, seed=n) for n in (4, 5, 6)]
     x, residual = made(1, 7, 6).requires_grad_(), made(2, 7, 4).requires_grad_()
-    ours = fused.products(x, [ours for ours, _ in pairs], residual)
+    ours = fused.products(x, [ours for ours, _ in pairs], BLAS, residual)
     plain = [p(x) for _, p in pairs]
     plain[0] = plain[0] + residual
     learning = [p for module, _ in pairs for p in module.parameters() if p.requires_grad]
@@ -159,7 +160,7 @@ def test_swiglu_and_the_norm_and_their_gradients_are_autograds(adapted: bool) ->
     weight = made(3, 6).requires_grad_()
     x = made(1, 7, 6).requires_grad_()
     normed = fused.rms_norm(x, weight, 1e-5)
-    ours = fused.swiglu(normed, gate[0], up[0], down[0], x)
+    ours = fused.swiglu(normed, gate[0], up[0], down[0], BLAS, x)
     stock = nn.functional.rms_norm(x, (6,), weight, 1e-5)
     plain = down[1](nn.functional.silu(gate[1](stock)) * up[1](stock)) + x
     learning = [p for pair in (gate, up, down) for p in pair[0].parameters()]
@@ -176,7 +177,7 @@ def test_losses_in_chunks_are_the_cross_entropy_of_the_whole(learns: bool, monke
     head = nn.Linear(5, 11, bias=False, dtype=torch.float64).requires_grad_(learns)
     states, labels = made(1, 100, 5).requires_grad_(), torch.arange(100) % 11
     pull = made(2, 100)
-    ours = loss.label_losses(states, head, labels)
+    ours = loss.label_losses(states, head, labels, BLAS)
     plain = nn.functional.cross_entropy(head(states), labels, reduction="none")
     assert torch.allclose(ours, plain, atol=1e-12)
     learning = [states, head.weight] if learns else [states]
@@ -226,7 +227,7 @@ def alike(decoder: Path) -> tuple[Any, list[Tokens]]:
 
 def losses_and_gradient(model: Any, rows: list[Tokens]) -> tuple[Tensor, Tensor]:
     positions, labels, _ = loss.label_positions(rows, CPU)
-    losses = loss.label_losses(model.states_at(rows, positions), model.output_layer, labels)
+    losses = loss.label_losses(model.states_at(rows, positions), model.output_layer, labels, model.matmul)
     model.net.zero_grad()
     losses.sum().backward()
     return losses.detach(), torch.cat([p.grad.flatten() for _, p in model.trained()])
@@ -237,12 +238,12 @@ def test_computing_a_shared_beginning_once_changes_neither_losses_nor_gradients(
     model, rows = alike(decoder)
     if double:
         model.net.double()
-    shared = model._stream(rows)
+    shared = model.stream(rows)
     assert len(shared.ids) <= sum(len(row.ids) for row in rows) - 6 * 20 and SHARED_FROM <= 20
     assert max(len(segment.path) for segment in shared.segments) == 2
     losses, gradient = losses_and_gradient(model, rows)
     model.sharing = False
-    assert model._stream(rows).places is None
+    assert model.stream(rows).places is None
     apart, wanted = losses_and_gradient(model, rows)
     close = 1e-10 if double else 5e-6
     assert float(wanted.norm()) > 1e-3
@@ -253,8 +254,8 @@ def test_computing_a_shared_beginning_once_changes_neither_losses_nor_gradients(
 def test_nothing_is_shared_where_random_numbers_are_drawn(decoder: Path) -> None:
     model = load.load_causal_lm(catalog.find(str(decoder)), ModelChoice(name="x", dropout=0.1), None)
     rows = alike(decoder)[1]
-    assert model.net.train() and model._stream(rows).places is None
-    assert model.net.eval() and model._stream(rows).places is not None
+    assert model.net.train() and model.stream(rows).places is None
+    assert model.net.eval() and model.stream(rows).places is not None
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "smollm3", "mistral"])

@@ -18,6 +18,7 @@ from tunesmith.models import anatomy
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.attention import Rope, Terms, attend
 from tunesmith.models.fused import plain, products, rms_norm, swiglu
+from tunesmith.models.matmul import Matmul
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import Stream
 
@@ -35,11 +36,11 @@ class Body(Protocol):
         """What stands after the last block."""
 
 
-def body_of(base: nn.Module, parts: Anatomy) -> Body | None:
+def body_of(base: nn.Module, parts: Anatomy, matmul: Matmul) -> Body | None:
     """The body of a base model, or None when its blocks are of no known shape, or hold something unusual."""
     if not parts.shape:
         return None
-    body = _Llama(base, parts) if parts.shape == "llama" else _Bert(base, parts)
+    body = Llama(base, parts, matmul) if parts.shape == "llama" else Bert(base, parts, matmul)
     return body if all(body.usual(block) for block in anatomy.blocks(base, parts)) else None
 
 
@@ -56,13 +57,14 @@ def run(body: Body, stream: Stream, depth: int, look: Look | None = None, *, che
     return body.end(x)
 
 
-class _Llama:
+class Llama:
     """Norm, attention with rotary positions, norm, SwiGLU: LLaMA, Mistral, Qwen2, Qwen3, SmolLM3."""
 
-    def __init__(self, base: Any, parts: Anatomy) -> None:
+    def __init__(self, base: Any, parts: Anatomy, matmul: Matmul) -> None:
         self.base = base
+        self.matmul = matmul
         self.blocks: Any = anatomy.blocks(base, parts)
-        self.ropes: tuple[Stream, Rope] | None = None
+        self._turns: tuple[Stream, Rope] | None = None
 
     def usual(self, block: Any) -> bool:
         """Whether every piece is one that `fused.py` knows."""
@@ -72,51 +74,84 @@ class _Llama:
 
     def begin(self, stream: Stream) -> Tensor:
         """Token embeddings."""
-        return torch.as_tensor(self.base.embed_tokens(stream.ids))
+        return self.embed(stream.ids)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [tokens] -> [tokens, width]."""
+        return torch.as_tensor(self.base.embed_tokens(ids))
 
     def block(self, number: int, x: Tensor, stream: Stream, look: Look | None) -> Tensor:
         """x + o(attention(norm(x))), then x + swiglu(norm(x))."""
-        layer = self.blocks[number]
-        attn, mlp = layer.self_attn, layer.mlp
-        normed = _normed(layer.input_layernorm, x)
+        q, k, v = self.project(number, x, look)
+        return self.attended(number, q, k, v, x, stream, look)
+
+    def project(self, number: int, x: Tensor, look: Look | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (where looked at), keys and values [tokens, heads, dim] of a block, not yet turned."""
+        attn = self.blocks[number].self_attn
+        normed = _normed(self.blocks[number].input_layernorm, x)
         if look is None:
-            q, k, v = products(normed, (attn.q_proj, attn.k_proj, attn.v_proj))
+            q, k, v = products(normed, (attn.q_proj, attn.k_proj, attn.v_proj), self.matmul)
         else:
-            x = x[look.index]
-            (q,) = products(normed[look.index], (attn.q_proj,))
-            k, v = products(normed, (attn.k_proj, attn.v_proj))
+            (q,) = products(normed[look.index], (attn.q_proj,), self.matmul)
+            k, v = products(normed, (attn.k_proj, attn.v_proj), self.matmul)
         q, k, v = (part.unflatten(1, (-1, attn.head_dim)) for part in (q, k, v))
         if hasattr(attn, "q_norm"):
             q, k = _normed(attn.q_norm, q), _normed(attn.k_norm, k)
-        rope = self._rope(x, stream) if getattr(attn, "use_rope", True) else None
-        terms = Terms(True, attn.scaling, self._window(attn), attn.attention_dropout if attn.training else 0.0)
-        made = attend(q, k, v, stream, terms, rope=rope, kept=look)
-        (x,) = products(made.flatten(1), (attn.o_proj,), x)
-        return swiglu(_normed(layer.post_attention_layernorm, x), mlp.gate_proj, mlp.up_proj, mlp.down_proj, x)
+        return q, k, v
+
+    def attended(
+        self, number: int, q: Tensor, k: Tensor, v: Tensor, x: Tensor, stream: Stream, look: Look | None
+    ) -> Tensor:
+        """The block from its queries, keys and values on."""
+        rope = self.rope(number, x, stream)
+        made = attend(q, k, v, stream, self.terms(number), rope=rope, kept=look)
+        return self.rest(number, made.flatten(1), x if look is None else x[look.index])
+
+    def rest(self, number: int, made: Tensor, x: Tensor) -> Tensor:
+        """The block from what attention made [tokens, heads * dim] on."""
+        layer = self.blocks[number]
+        (x,) = products(made, (layer.self_attn.o_proj,), self.matmul, x)
+        mlp = layer.mlp
+        normed = _normed(layer.post_attention_layernorm, x)
+        return swiglu(normed, mlp.gate_proj, mlp.up_proj, mlp.down_proj, self.matmul, x)
 
     def end(self, x: Tensor) -> Tensor:
         """The final norm."""
         return _normed(self.base.norm, x)
 
-    def _rope(self, x: Tensor, stream: Stream) -> Rope:
-        """Once a stream: half of what the stock module gives, whose two halves are the same."""
-        if self.ropes is None or self.ropes[0] is not stream:
-            cos, sin = self.base.rotary_emb(x, stream.positions[None])
-            half = cos.shape[-1] // 2
-            self.ropes = stream, (cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous())
-        return self.ropes[1]
-
-    def _window(self, attn: Any) -> int | None:
+    def terms(self, number: int) -> Terms:
+        """How a block attends."""
+        attn = self.blocks[number].self_attn
         held = attn if hasattr(attn, "sliding_window") else self.base.config
-        window = getattr(held, "sliding_window", None)
-        return int(window) if window is not None and self.base.config.model_type != "llama" else None
+        window = getattr(held, "sliding_window", None) if self.base.config.model_type != "llama" else None
+        return Terms(True, attn.scaling, window, attn.attention_dropout if attn.training else 0.0)
+
+    def rope(self, number: int, x: Tensor, stream: Stream) -> Rope | None:
+        """Turns of a stream's positions, worked out once; None for a block without positions."""
+        if self._turns is None or self._turns[0] is not stream:
+            self._turns = stream, self._rope(x, stream.positions)
+        return self._turns[1] if self._has_rope(number) else None
+
+    def rope_at(self, number: int, x: Tensor, positions: Tensor) -> Rope | None:
+        """Turns of any positions [tokens]."""
+        return self._rope(x, positions) if self._has_rope(number) else None
+
+    def _has_rope(self, number: int) -> bool:
+        return bool(getattr(self.blocks[number].self_attn, "use_rope", True))
+
+    def _rope(self, x: Tensor, positions: Tensor) -> Rope:
+        """Half of what the stock module gives, whose two halves are the same."""
+        cos, sin = self.base.rotary_emb(x, positions[None])
+        half = cos.shape[-1] // 2
+        return cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous()
 
 
-class _Bert:
+class Bert:
     """Attention, add and norm, GELU layers, add and norm: BERT, RoBERTa, XLM-R, ELECTRA."""
 
-    def __init__(self, base: Any, parts: Anatomy) -> None:
+    def __init__(self, base: Any, parts: Anatomy, matmul: Matmul) -> None:
         self.base = base
+        self.matmul = matmul
         self.blocks: Any = anatomy.blocks(base, parts)
 
     def usual(self, block: Any) -> bool:
@@ -136,28 +171,27 @@ class _Bert:
         layer = self.blocks[number]
         own, out = layer.attention.self, layer.attention.output
         if look is None:
-            q, k, v = products(x, (own.query, own.key, own.value))
+            q, k, v = products(x, (own.query, own.key, own.value), self.matmul)
         else:
-            k, v = products(x, (own.key, own.value))
+            k, v = products(x, (own.key, own.value), self.matmul)
             x = x[look.index]
-            (q,) = products(x, (own.query,))
+            (q,) = products(x, (own.query,), self.matmul)
         q, k, v = (part.unflatten(1, (-1, own.attention_head_size)) for part in (q, k, v))
         terms = Terms(False, own.scaling, None, own.dropout.p if own.training else 0.0)
         made = attend(q, k, v, stream, terms, kept=look).flatten(1)
-        x = out.LayerNorm(_added(made, out, x))
-        hidden = layer.intermediate.intermediate_act_fn(products(x, (layer.intermediate.dense,))[0])
-        return torch.as_tensor(layer.output.LayerNorm(_added(hidden, layer.output, x)))
+        x = out.LayerNorm(self._added(made, out, x))
+        hidden = layer.intermediate.intermediate_act_fn(products(x, (layer.intermediate.dense,), self.matmul)[0])
+        return torch.as_tensor(layer.output.LayerNorm(self._added(hidden, layer.output, x)))
 
     def end(self, x: Tensor) -> Tensor:
         """Nothing: the last block norms."""
         return x
 
-
-def _added(x: Tensor, out: Any, residual: Tensor) -> Tensor:
-    """dropout(dense(x)) + residual"""
-    if out.dropout.p and out.training:
-        return dropout(products(x, (out.dense,))[0], out.dropout.p).add_(residual)
-    return products(x, (out.dense,), residual)[0]
+    def _added(self, x: Tensor, out: Any, residual: Tensor) -> Tensor:
+        """dropout(dense(x)) + residual"""
+        if out.dropout.p and out.training:
+            return dropout(products(x, (out.dense,), self.matmul)[0], out.dropout.p).add_(residual)
+        return products(x, (out.dense,), self.matmul, residual)[0]
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

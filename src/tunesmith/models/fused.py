@@ -14,26 +14,29 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.models.adapters import LoraLinear
+from tunesmith.models.matmul import Matmul
 
 Part = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 """Weight [out, in], bias [out], and an adapter's A [rank, in] and B [out, rank]."""
 
 
-def products(x: Tensor, modules: Sequence[nn.Module], residual: Tensor | None = None) -> tuple[Tensor, ...]:
+def products(
+    x: Tensor, modules: Sequence[nn.Module], matmul: Matmul, residual: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """x [tokens, in] times each of some linear layers, adapted or not -> [tokens, out] each.
 
     `residual` is added to the first. An adapter with dropout is not for this function: see `plain`.
     """
     parts, scales = zip(*(_part(module) for module in modules), strict=True)
     flat = [tensor for part in parts for tensor in part]
-    made: Tensor | tuple[Tensor, ...] = _Products.apply(x, residual, scales, *flat)  # type: ignore[no-untyped-call]
+    made: Tensor | tuple[Tensor, ...] = _Products.apply(x, residual, (matmul, scales), *flat)  # type: ignore[no-untyped-call]
     return made if isinstance(made, tuple) else (made,)
 
 
-def swiglu(x: Tensor, gate: nn.Module, up: nn.Module, down: nn.Module, residual: Tensor) -> Tensor:
+def swiglu(x: Tensor, gate: nn.Module, up: nn.Module, down: nn.Module, matmul: Matmul, residual: Tensor) -> Tensor:
     """down(silu(gate(x)) * up(x)) + residual (Shazeer 2020, arXiv:2002.05202): [tokens, width] -> [tokens, width]."""
     parts, scales = zip(*(_part(module) for module in (gate, up, down)), strict=True)
-    out: Tensor = _SwiGlu.apply(x, residual, scales, *[tensor for part in parts for tensor in part])  # type: ignore[no-untyped-call]
+    out: Tensor = _SwiGlu.apply(x, residual, (matmul, scales), *[tensor for part in parts for tensor in part])  # type: ignore[no-untyped-call]
     return out
 
 
@@ -60,11 +63,11 @@ def _part(module: nn.Module) -> tuple[Part, float]:
     return (module.weight, module.bias, None, None), 1.0
 
 
-def _forward(x: Tensor, part: Sequence[Tensor | None], scale: float) -> tuple[Tensor, Tensor | None]:
+def _forward(matmul: Matmul, x: Tensor, part: Sequence[Tensor | None], scale: float) -> tuple[Tensor, Tensor | None]:
     """(x W^T + b + scale x A^T B^T, x A^T)"""
     weight, bias, a, b = part
     assert weight is not None
-    y = torch.mm(x, weight.T) if bias is None else torch.addmm(bias, x, weight.T)
+    y = matmul.linear(x, weight, bias)
     if a is None or b is None:
         return y, None
     low = torch.mm(x, a.T)
@@ -72,6 +75,7 @@ def _forward(x: Tensor, part: Sequence[Tensor | None], scale: float) -> tuple[Te
 
 
 def _backward(
+    matmul: Matmul,
     dy: Tensor,
     x: Tensor | None,
     low: Tensor | None,
@@ -87,11 +91,11 @@ def _backward(
     grads: list[Tensor | None] = [None, None, None, None]
     if needs[0]:
         assert x is not None
-        grads[0] = torch.mm(dy.T, x)
+        grads[0] = matmul.mm(dy.T, x)
     if needs[1]:
         grads[1] = dy.sum(0)
     if wants_dx:
-        dx = torch.mm(dy, weight) if dx is None else dx.addmm_(dy, weight)
+        dx = matmul.mm(dy, weight) if dx is None else matmul.add(dx, dy, weight)
     if a is not None and b is not None:
         thin = torch.mm(dy, b).mul_(scale)
         if needs[2]:
@@ -108,31 +112,35 @@ def _backward(
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, scales: tuple[float, ...], *flat: Tensor | None
+        ctx: Any, x: Tensor, residual: Tensor | None, how: tuple[Matmul, tuple[float, ...]], *flat: Tensor | None
     ) -> tuple[Tensor, ...]:
+        matmul, scales = how
         parts = [flat[k : k + 4] for k in range(0, len(flat), 4)]
-        made, lows = zip(*(_forward(x, part, scale) for part, scale in zip(parts, scales, strict=True)), strict=True)
+        made, lows = zip(
+            *(_forward(matmul, x, part, scale) for part, scale in zip(parts, scales, strict=True)), strict=True
+        )
         if residual is not None:
             made[0].add_(residual)
         learns = any(ctx.needs_input_grad[3 + k] for k in range(len(flat)) if k % 4 in (0, 2))
         ctx.save_for_backward(x if learns else None, *lows, *flat)
-        ctx.scales = scales
+        ctx.how = how
         return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        count = len(ctx.scales)
+        matmul, scales = ctx.how
+        count = len(scales)
         x, *rest = ctx.saved_tensors
         lows, flat = rest[:count], rest[count:]
         wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
         dx: Tensor | None = None
         found: list[Tensor | None] = []
-        for k, (dy, scale) in enumerate(zip(grads, ctx.scales, strict=True)):
+        for k, (dy, scale) in enumerate(zip(grads, scales, strict=True)):
             if dy is None:
                 found += [None] * 4
                 continue
             span = slice(4 * k, 4 * k + 4)
-            dx, own = _backward(dy, x, lows[k], flat[span], scale, needs[span], dx, wants_dx)
+            dx, own = _backward(matmul, dy, x, lows[k], flat[span], scale, needs[span], dx, wants_dx)
             found += own
         return dx, grads[0] if wants_residual else None, None, *found
 
@@ -140,15 +148,16 @@ class _Products(torch.autograd.Function):
 class _SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor, scales: tuple[float, float, float], *flat: Tensor | None
+        ctx: Any, x: Tensor, residual: Tensor, how: tuple[Matmul, tuple[float, ...]], *flat: Tensor | None
     ) -> Tensor:
+        matmul, scales = how
         gate, up, down = flat[:4], flat[4:8], flat[8:]
-        g, low_g = _forward(x, gate, scales[0])
-        u, low_u = _forward(x, up, scales[1])
+        g, low_g = _forward(matmul, x, gate, scales[0])
+        u, low_u = _forward(matmul, x, up, scales[1])
         hidden = torch.nn.functional.silu(g).mul_(u)
-        y, low_d = _forward(hidden, down, scales[2])
+        y, low_d = _forward(matmul, hidden, down, scales[2])
         ctx.save_for_backward(x, g, u, low_g, low_u, low_d, *flat)
-        ctx.scales = scales
+        ctx.how = how
         return y.add_(residual)
 
     @staticmethod
@@ -156,16 +165,17 @@ class _SwiGlu(torch.autograd.Function):
         dy = grads[0]
         x, g, u, low_g, low_u, low_d, *flat = ctx.saved_tensors
         gate, up, down = flat[:4], flat[4:8], flat[8:]
+        matmul, scales = ctx.how
         wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
         s = torch.nn.functional.silu(g)
         hidden = s * u if needs[8] or needs[10] else None
-        dh, found_d = _backward(dy, hidden, low_d, down, ctx.scales[2], needs[8:], None, True)
+        dh, found_d = _backward(matmul, dy, hidden, low_d, down, scales[2], needs[8:], None, True)
         assert dh is not None
         du = s.mul_(dh)
         ds = dh.mul_(u)
         dg = torch.ops.aten.silu_backward(ds, g)
-        dx, found_g = _backward(dg, x, low_g, gate, ctx.scales[0], needs[:4], None, wants_dx)
-        dx, found_u = _backward(du, x, low_u, up, ctx.scales[1], needs[4:8], dx, wants_dx)
+        dx, found_g = _backward(matmul, dg, x, low_g, gate, scales[0], needs[:4], None, wants_dx)
+        dx, found_u = _backward(matmul, du, x, low_u, up, scales[1], needs[4:8], dx, wants_dx)
         return dx, dy if wants_residual else None, None, *found_g, *found_u, *found_d
 
 

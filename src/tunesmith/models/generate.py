@@ -1,6 +1,7 @@
 """Greedy answers from a decoder: prompts in, texts out, in batches with a key-value cache.
 
-Uses Transformers' `generate` under its stock attention; the packed function is put back afterwards.
+Decoders of a known shape decode by themselves (decode.py); the others use Transformers' `generate` under its stock
+attention, and the packed function is put back afterwards.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 
 from tunesmith.contracts import Tokens
 from tunesmith.models import attention
+from tunesmith.models.bodies import Llama
+from tunesmith.models.decode import ROWS, decode
 from tunesmith.models.model import Model
 
 
@@ -28,11 +31,23 @@ class Generated:
 
 @torch.no_grad()
 def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops: Sequence[int]) -> list[Generated]:
-    """One greedy answer per prompt, in the order given. Prompts are padded on the left."""
+    """One greedy answer per prompt, in the order given."""
+    body = model.body()
+    room = [max(min(max_new_tokens, model.text.max_tokens - len(prompt.ids)), 1) for prompt in prompts]
+    if isinstance(body, Llama):
+        written = decode(body, model.output_layer, model.stream, prompts, room, frozenset(stops))
+    else:
+        written = [
+            row for at in range(0, len(prompts), ROWS) for row in _stock(model, prompts[at : at + ROWS], room, stops)
+        ]
+    return [_cut(model, ids[:most], stops) for ids, most in zip(written, room, strict=True)]
+
+
+def _stock(model: Model, prompts: Sequence[Tokens], room: Sequence[int], stops: Sequence[int]) -> list[list[int]]:
+    """Transformers' own loop: prompts are padded on the left, and rows wait for the longest answer."""
     tokenizer = model.text.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
     longest = max(len(prompt.ids) for prompt in prompts)
-    room = min(max_new_tokens, model.text.max_tokens - longest)
     ids = torch.tensor([[pad] * (longest - len(p.ids)) + list(p.ids) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts], device=model.device)
     net: Any = model.net
@@ -40,7 +55,7 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
         out = net.generate(
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=max(room, 1),
+            max_new_tokens=max(min(max(room), model.text.max_tokens - longest), 1),
             do_sample=False,
             temperature=None,
             top_p=None,
@@ -48,7 +63,8 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
             pad_token_id=pad,
             eos_token_id=list(stops),
         )
-    return [_cut(model, row.tolist(), stops) for row in out[:, longest:]]
+    rows: list[list[int]] = out[:, longest:].tolist()
+    return rows
 
 
 def stop_tokens(model: Model) -> list[int]:

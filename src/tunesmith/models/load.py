@@ -14,6 +14,7 @@ from tunesmith.models import anatomy, attention
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.catalog import Source
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.matmul import fastest
 from tunesmith.models.model import Model, Pooling
 from tunesmith.models.precision import pick_device
 from tunesmith.models.text import TextEncoder
@@ -117,7 +118,18 @@ def _model(
     text = TextEncoder(tokenizer, max_tokens or limit)
     if pooling == "last" and tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
-    return Model(net.to(device).eval(), text, kind, parts, source, frozenset(fresh), device, pooling, parts.layout)
+    return Model(
+        net.to(device).eval(),
+        text,
+        kind,
+        parts,
+        source,
+        frozenset(fresh),
+        device,
+        pooling,
+        parts.layout,
+        fastest(device),
+    )
 
 
 def _config(source: Source, choice: ModelChoice) -> Any:

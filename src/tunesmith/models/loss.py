@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tunesmith.contracts import Tokens
+from tunesmith.models.matmul import Matmul
 
 
 def label_positions(rows: Sequence[Tokens], device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
@@ -35,7 +36,7 @@ def label_positions(rows: Sequence[Tokens], device: torch.device) -> tuple[Tenso
     )
 
 
-def label_losses(states: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
+def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul) -> Tensor:
     """Cross entropy of each label from the states that predict them: [labels, width] -> [labels].
 
     Logits are made, used and forgotten in chunks, so memory does not grow with labels x vocabulary. With a frozen head
@@ -43,7 +44,7 @@ def label_losses(states: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
     """
     if type(head) is not nn.Linear or head.bias is not None:
         return cross_entropy(_fine(head(states)), labels, reduction="none")
-    losses: Tensor = _LabelLosses.apply(states, head.weight, labels)
+    losses: Tensor = _LabelLosses.apply(states, head.weight, labels, matmul)
     return losses
 
 
@@ -53,40 +54,40 @@ _CHUNK = 2**24
 
 class _LabelLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        wants_states, wants_weight, _ = ctx.needs_input_grad
+    def forward(ctx: Any, states: Tensor, weight: Tensor, labels: Tensor, matmul: Matmul) -> Tensor:
+        wants_states, wants_weight, *_ = ctx.needs_input_grad
         early = wants_states and not wants_weight
         losses = torch.empty(len(labels), dtype=_fine_dtype(states.dtype), device=states.device)
         grad = torch.empty_like(states) if early else None
-        for span, logs in _log_probabilities(states, weight):
+        for span, logs in _log_probabilities(states, weight, matmul):
             wanted = labels[span, None]
             losses[span] = -logs.gather(1, wanted)[:, 0]
             if grad is not None:
-                torch.mm(_minus_one(logs.exp_(), wanted).to(weight.dtype), weight, out=grad[span])
+                grad[span] = matmul.mm(_minus_one(logs.exp_(), wanted).to(weight.dtype), weight)
+        ctx.matmul = matmul
         ctx.save_for_backward(*((grad, None, None, None) if early else (None, states, weight, labels)))
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         pull = grads[0][:, None]
         early, states, weight, labels = ctx.saved_tensors
         if early is not None:
-            return early.mul(pull.to(early.dtype)), None, None
+            return early.mul(pull.to(early.dtype)), None, None, None
         dstates, dweight = torch.empty_like(states), torch.zeros_like(weight)
-        for span, logs in _log_probabilities(states, weight):
+        for span, logs in _log_probabilities(states, weight, ctx.matmul):
             dlogits = _minus_one(logs.exp_(), labels[span, None]).mul_(pull[span]).to(weight.dtype)
-            torch.mm(dlogits, weight, out=dstates[span])
-            dweight.addmm_(dlogits.T, states[span])
-        return dstates, dweight, None
+            dstates[span] = ctx.matmul.mm(dlogits, weight)
+            ctx.matmul.add(dweight, dlogits.T, states[span])
+        return dstates, dweight, None, None
 
 
-def _log_probabilities(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Chunks of rows and their log probabilities [chunk, vocabulary], in a buffer that the next chunk overwrites."""
+def _log_probabilities(states: Tensor, weight: Tensor, matmul: Matmul) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of rows and their log probabilities [chunk, vocabulary]."""
     rows = max(_CHUNK // len(weight), 32)
-    buffer = torch.empty(min(rows, len(states)), len(weight), dtype=states.dtype, device=states.device)
     for start in range(0, len(states), rows):
         span = slice(start, min(start + rows, len(states)))
-        logits = _fine(torch.mm(states[span], weight.T, out=buffer[: span.stop - start]))
+        logits = _fine(matmul.linear(states[span], weight, None))
         yield span, torch._log_softmax(logits, -1, False, out=logits)  # row by row: in place is exact
 
 

@@ -19,6 +19,7 @@ from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.matmul import BLAS, Matmul
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import Stream, stream_of
 from tunesmith.models.text import TextEncoder
@@ -41,6 +42,8 @@ class Model:
     device: torch.device
     pooling: Pooling | None = None
     layout: Layout = "packed"
+    matmul: Matmul = BLAS
+    """The library that multiplies its matrices."""
     sharing: bool = True
     """Compute what rows begin with in common once, where that is exact."""
     stock: bool = False
@@ -135,16 +138,15 @@ class Model:
             ids, mask = self._padded(rows)
             out = self.base(input_ids=ids, attention_mask=mask)
             return out.last_hidden_state[mask.bool()], mask.sum(1)
-        stream = self._stream(rows)
-        states = self._trunk(stream, None)
-        return (states if stream.places is None else states[stream.places]), stream.lengths
+        stream = self.stream(rows)
+        return stream.of_rows(self._trunk(stream, None)), stream.lengths
 
     def states_at(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Last hidden states [positions, width] at positions of sequences end to end; the last block computes no
         others where it can."""
         if self.layout == "padded":
             return self.states(rows)[0][positions]
-        stream = self._stream(rows)
+        stream = self.stream(rows)
         index, back = torch.unique(stream.at(positions), return_inverse=True)
         return self._trunk(stream, Look(index, tuple(index.tolist())))[back]
 
@@ -174,10 +176,22 @@ class Model:
         starts = ends - torch.tensor([len(row.ids) for row in rows], device=self.device)
         return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, starts))
 
-    def _stream(self, rows: Sequence[Tokens]) -> Stream:
+    def body(self) -> bodies.Body | None:
+        """The trunk as blocks that can be run by themselves, where their shape is known."""
+        return None if self.stock else bodies.body_of(self.base, self.anatomy, self.matmul)
+
+    def stream(self, rows: Sequence[Tokens]) -> Stream:
+        """Rows laid end to end; what they begin with in common once, where that changes nothing."""
         exact = self.sharing and self.anatomy.family == "decoder" and self.device.type == "cpu"
         share = exact and not self.draws()
-        return stream_of(rows, self.anatomy.first_position, self.device, share=share)
+        return stream_of(rows, self.anatomy.first_position, self.device, share=share, grid=self._grid())
+
+    def _grid(self) -> int:
+        """Tokens of a stream come in multiples of this: oneDNN writes code for each new shape, which for the gradient
+        of a weight takes as long as a tenth of an update of MiniLM."""
+        learning = self.matmul.name == "onednn" and self.net.training and torch.is_grad_enabled()
+        blocks = anatomy.blocks(self.base, self.anatomy)
+        return 32 if learning and any(p.requires_grad and min(p.shape) > 64 for p in blocks.parameters()) else 1
 
     def draws(self) -> bool:
         """Whether a forward draws random numbers: then what rows begin with in common must be computed for each."""
@@ -188,7 +202,7 @@ class Model:
 
     def _trunk(self, stream: Stream, look: Look | None) -> Tensor:
         """Last hidden states [tokens, width], or [looked at, width]."""
-        body = None if self.stock else bodies.body_of(self.base, self.anatomy)
+        body = self.body()
         if body is not None:
             return bodies.run(body, stream, self.depth, look, checkpointing=self.checkpointing)
         net: Any = self.base

@@ -47,10 +47,18 @@ class Stream:
     """Tokens of each row [rows]."""
     places: Tensor | None
     """Where each token of the rows, laid end to end, stands in the stream; None where nothing is shared."""
+    filler: int = 0
+    """Tokens at the end that belong to no row."""
     calls: int = 0
     """How often attention looked at it: a net that never does ignores the segments."""
     groups: dict[Any, Any] = field(default_factory=dict)
     """What attention worked out from the segments, for the blocks to come."""
+
+    def of_rows(self, states: Tensor) -> Tensor:
+        """States of the stream [tokens, width] -> of the rows laid end to end."""
+        if self.places is not None:
+            return states[self.places]
+        return states[: len(states) - self.filler] if self.filler else states
 
     def at(self, positions: Tensor) -> Tensor:
         """Positions in the rows laid end to end -> positions in the stream."""
@@ -62,9 +70,12 @@ class Stream:
         return torch.tensor([0, *stops], dtype=torch.int32, device=self.ids.device)
 
 
-def stream_of(rows: Sequence[Tokens], first_position: int, device: torch.device, *, share: bool = False) -> Stream:
+def stream_of(
+    rows: Sequence[Tokens], first_position: int, device: torch.device, *, share: bool = False, grid: int = 1
+) -> Stream:
     """Lay rows end to end. With `share`, beginnings that rows have in common are computed once: only for nets in
-    which a token sees nothing after it, and no random numbers are drawn."""
+    which a token sees nothing after it, and no random numbers are drawn. A segment of filler makes the number of
+    tokens a multiple of `grid`: no row sees it, and nothing reads what comes of it."""
     lengths = [len(row.ids) for row in rows]
     places: list[int] | None = None
     ids = [i for row in rows for i in row.ids]
@@ -73,6 +84,10 @@ def stream_of(rows: Sequence[Tokens], first_position: int, device: torch.device,
         merged, fewer, homes = _shared([row.ids for row in rows])
         if len(fewer) < len(ids):
             segments, ids, places = merged, fewer, homes
+    filler = -len(ids) % grid
+    if filler:
+        segments = [*segments, Segment(len(ids), filler)]
+        ids = [*ids, *[ids[0]] * filler]
     steps = [torch.arange(s.before, s.before + s.length) for s in segments]
     return Stream(
         torch.tensor(ids, device=device),
@@ -80,6 +95,7 @@ def stream_of(rows: Sequence[Tokens], first_position: int, device: torch.device,
         tuple(segments),
         torch.tensor(lengths, device=device),
         None if places is None else torch.tensor(places, device=device),
+        filler,
     )
 
 

@@ -169,7 +169,7 @@ def _losses(model: Model, examples: Sequence[Example]) -> tuple[Any, list[int]]:
 
     rows = [example.parts["text"] for example in examples]
     positions, labels, counts = label_positions(rows, model.device)
-    return label_losses(model.states_at(rows, positions), model.output_layer, labels), counts
+    return label_losses(model.states_at(rows, positions), model.output_layer, labels, model.matmul), counts
 
 
 def _messages(values: Mapping[str, Any]) -> list[dict[str, str]] | str:

@@ -16,8 +16,8 @@ from tunesmith.models.model import Model
 
 BUDGET = 4096
 """Tokens of a batch without gradients."""
-_PROMPTS = 10
-"""Prompts answered side by side: a cache row each, and few rows wait for the longest answer."""
+_PROMPTS = 128
+"""Prompts handed to the decoder together: it takes them in as others end, and progress is told after these."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def _assess(model: Model, task: Task, rows: Sequence[Row], vectors: dict[str, li
 def _batches(model: Model, task: Task, rows: Sequence[Row], purpose: Purpose) -> Iterator[list[Example]]:
     model.net.eval()
     examples = [example for row in rows for example in task.encode(row, model, purpose)]
-    pieces = cut([example.length for example in examples], BUDGET, model.layout)
-    for piece in pieces:
-        step = _PROMPTS if model.kind == "causal-lm" and purpose == "answer" else len(piece)
-        for at in range(0, len(piece), step):
-            yield [examples[k] for k in piece[at : at + step]]
+    if model.kind == "causal-lm" and purpose == "answer":
+        yield from (examples[at : at + _PROMPTS] for at in range(0, len(examples), _PROMPTS))
+        return
+    for piece in cut([example.length for example in examples], BUDGET, model.layout):
+        yield [examples[k] for k in piece]
 
 
 def _table(vectors: dict[str, list[tuple[int, Vector]]]) -> Measured:

@@ -16,7 +16,7 @@ from tunesmith.errors import NotFinite
 from tunesmith.events import Updated
 from tunesmith.models.model import Model
 from tunesmith.train.accumulate import Piece, accumulate, piece_seed
-from tunesmith.train.optimizer import Optimizer, Schedule
+from tunesmith.train.optimizer import Optimizer, Schedule, clip
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ def train(
         examples = [example for piece in pieces for example in piece.examples]
         weights = task.weights(examples)
 
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, schedule.clip))
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None]))
         if not (math.isfinite(norm) and all(map(math.isfinite, losses.values()))):
             raise NotFinite(step, rows=batches.places(step))
         if any(weights.values()):
+            clip(optimizer, norm, schedule.clip)
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began

@@ -68,6 +68,14 @@ def make_optimizer(
     return torch.optim.AdamW(groups, fused=True)
 
 
+def clip(optimizer: Optimizer, norm: float, most: float) -> None:
+    """Have the next step take gradients of this norm as if theirs were at most `most`: torch's fused AdamW divides
+    each by `grad_scale` as it reads it, so clipping does not walk over them a second time."""
+    over = (norm + 1e-6) / most
+    device = optimizer.param_groups[0]["params"][0].device
+    optimizer.grad_scale = torch.tensor(over, dtype=torch.float32, device=device) if over > 1 else None  # type: ignore[attr-defined]
+
+
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors by parameter name: `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
     state: dict[str, Tensor] = {}

@@ -114,20 +114,22 @@ def test_training_ends_under_a_limit_of_address_space_when_it_was_told_the_memor
     dies of it the third time, when the plan is told that it may."""
     rows = [{"text": f"{' '.join(tiny.WORDS[:40])} {n}", "label": "ab"[n % 2]} for n in range(64)]
     data = tiny.write_csv(tmp_path / "long.csv", rows)
-    wide = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6}
+    wide = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 14}
     folder = tiny.make_encoder(tmp_path / "wide", "bert", **wide)
     code = f"""
 import json, resource, sys
 from tunesmith import recipefile, run
+from tunesmith.models.precision import release_freed_memory
 from tunesmith.train import fit
 memory, spare = sys.argv[1:]
-values = {{"model": {str(folder)!r}, "task": "text-classification", "method": "full",
+values = {{"model": {str(folder)!r}, "task": "text-classification", "method": "lora",
           "data": {{"train": {str(data)!r}}}, "train": {{"steps": 2, "batch_size": 64, "memory": float(memory)}},
           "evaluate": {{"compare": False}}, "run": {{"dir": {str(tmp_path / "runs")!r}}}}}
 directory, prepared = run.begin(recipefile.build(values), None, [])
 if spare == "measure":
     examples = [example for row in prepared.examples for example in row]
     found = fit.fit(prepared.model, prepared.task, examples, 40, 64, thorough=True)
+    release_freed_memory()
     print(json.dumps([found.peak_bytes, fit.resident_bytes()]))
     sys.exit()
 space = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
@@ -143,8 +145,10 @@ print(json.dumps(directory.json("plan")["budget"]))
 
     peak, resident = json.loads(child(40, "measure").stdout.splitlines()[-1])
     half = (peak - resident) // 2
-    tight = child((resident + half) / 2**30, str(half))
+    spare = half + 2**27  # address space is more than memory: code that oneDNN writes, what the heap grows by at once
+    assert spare < 0.85 * (peak - resident)
+    tight = child((resident + half) / 2**30, str(spare))
     assert tight.returncode == 0, tight.stderr
     assert json.loads(tight.stdout.splitlines()[-1]) < fit.START
-    careless = child(40, str(half))
+    careless = child(40, str(spare))
     assert careless.returncode != 0 and "memory" in careless.stderr

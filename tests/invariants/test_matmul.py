@@ -1,0 +1,68 @@
+"""Whichever library multiplies, the product is the product, and a run keeps to the one it began with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from tunesmith import recipefile, run
+from tunesmith.contracts import Tokens
+from tunesmith.models.matmul import BLAS, ONEDNN, available, fastest, named
+from tunesmith.models.stream import stream_of
+from tunesmith.prepare import prepare
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("library", [BLAS, ONEDNN])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 64, 64), (7, 64, 300), (100, 128, 96), (65, 64, 65), (9, 16, 80)])
+def test_products_are_right_for_any_strides(library: object, dtype: torch.dtype, m: int, k: int, n: int) -> None:
+    a, b, bias = (torch.randn(shape, dtype=dtype) for shape in ((m, k), (k, n), (n,)))
+    exact = a.double() @ b.double()
+    close = 1e-12 if dtype == torch.float64 else 1e-4
+    turned = (a.T.contiguous().T, b.T.contiguous().T)
+    for left in (a, turned[0]):
+        for right in (b, turned[1]):
+            assert torch.allclose(library.mm(left, right).double(), exact, atol=close)  # type: ignore[attr-defined]
+            made = library.linear(left, right.T, bias).double()  # type: ignore[attr-defined]
+            assert torch.allclose(made, exact + bias.double(), atol=close)
+            into = torch.ones(m, n, dtype=dtype)
+            assert library.add(into, left, right) is into  # type: ignore[attr-defined]
+            assert torch.allclose(into.double(), exact + 1, atol=close)
+
+
+def test_the_probe_names_a_library_that_the_plan_can_hold() -> None:
+    assert named(fastest(CPU).name) is fastest(CPU) or available()
+    assert fastest(torch.device("cuda")) is BLAS
+
+
+def test_filler_is_seen_by_no_row_and_counted(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    rows = [Tokens((5, 6, 7)), Tokens((8, 9))]
+    plain, filled = (stream_of(rows, 0, CPU, grid=grid) for grid in (1, 8))
+    assert (plain.filler, filled.filler, len(filled.ids)) == (0, 3, 8)
+    assert torch.equal(filled.ids[:5], plain.ids) and torch.equal(filled.positions[:5], plain.positions)
+    assert torch.equal(filled.of_rows(filled.ids), plain.ids)
+    prepared = prepare(recipefile.build(tiny.recipe_values(encoder, labels_csv, tmp_path, method="full")))
+    prepared.model.matmul = ONEDNN
+    prepared.model.net.train()
+    texts = [example.parts["text"] for row in prepared.examples[:3] for example in row]
+    assert prepared.model.stream(texts).filler == 0  # nothing here is wide enough for oneDNN
+    prepared.model.net.eval()
+    assert prepared.model.stream(texts).filler == 0
+
+
+def test_a_run_multiplies_with_the_library_of_its_plan(
+    encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, prepared = run.begin(
+        recipefile.build(tiny.recipe_values(encoder, labels_csv, tmp_path, evaluate__compare=False)), None, []
+    )
+    plan = json.loads((directory.path / "plan.json").read_text())
+    assert plan["matmul"] == prepared.model.matmul.name
+    other = "blas" if plan["matmul"] == "onednn" else "onednn"
+    (directory.path / "plan.json").write_text(json.dumps({**plan, "matmul": other}))
+    list(run.go(directory, prepared))
+    assert prepared.model.matmul.name == other
