@@ -101,6 +101,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
         "worst_micro_batch_tokens": measured.worst_tokens,
         "worst_micro_batch_seconds": measured.seconds,
         "memory_bytes": measured.peak_bytes,
+        "trunk": prepared.trunk_plan().as_json(),
         "train_seconds": measured.seconds / max(measured.worst_tokens, 1) * tokens * epochs,
     }
 
@@ -130,6 +131,12 @@ def show(found: CheckUp, screen: Screen, rows: int) -> None:
         f"{plan['worst_micro_batch_seconds']:.2f} s, {plan['memory_bytes'] / 2**30:.2f} GB; "
         f"training takes about {plan['train_seconds'] / 60:.1f} minutes\n"
     )
+    kept = plan["trunk"]
+    if kept["blocks"]:
+        screen.say(
+            f"the first {kept['blocks']} blocks are frozen: they run once a row, and what they make is kept "
+            f"({kept['bytes'] / 2**20:,.0f} MB, {kept['place']}), which saves {100 * kept['saves']:.0f} % of the work\n"
+        )
     _token_view(found.prepared, screen, rows)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import plugins
-from tunesmith.contracts import BadRow, Example, Method, Row, Task
+from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
 from tunesmith.data import infer, splits
 from tunesmith.data.batches import Plan
 from tunesmith.data.read import refuse_bad
@@ -23,6 +23,7 @@ from tunesmith.models.precision import settle_process
 from tunesmith.recipe import Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.optimizer import Schedule, warmup_steps
+from tunesmith.train.trunk import TrunkPlan, decide
 
 Say = Callable[[str], None]
 _METHODS = {"encoder": "full", "decoder": "lora"}
@@ -64,6 +65,20 @@ class Prepared:
         train = self.recipe.train
         steps = train.steps or max(1, round(train.epochs * self.plan().per_epoch))
         return Schedule(steps, warmup_steps(train.warmup, steps), train.schedule, train.clip)
+
+    def seen_rows(self) -> list[Tokens]:
+        """The rows that are run more than once: of training, and of the looks at the validation rows."""
+        looked = [self.task.encode(row, self.model, "answer") for row in self.splits.rows["validation"]]
+        if self.model.kind == "causal-lm":  # looked at by their loss
+            looked = [self.task.encode(row, self.model, "learn") for row in self.splits.rows["validation"]]
+        return [part for row in (*self.examples, *looked) for example in row for part in example.parts.values()]
+
+    def trunk_plan(self) -> TrunkPlan:
+        """Whether the frozen blocks are run once a row."""
+        train = self.recipe.train
+        visits = self.schedule().steps / self.plan().per_epoch
+        memory = None if train.memory == "auto" else train.memory
+        return decide(self.model, self.seen_rows(), visits, train.cache, memory)
 
     def rates(self) -> tuple[float, float]:
         """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""

@@ -18,6 +18,7 @@ from tunesmith.data import splits
 from tunesmith.prepare import Prepared
 from tunesmith.recipefile import fingerprint
 from tunesmith.train.fit import Fit
+from tunesmith.train.trunk import TrunkPlan
 
 
 def default_name(prepared: Prepared) -> str:
@@ -71,7 +72,7 @@ def task_json(prepared: Prepared) -> dict[str, Any]:
     return {"name": prepared.recipe.task.name, **asdict(prepared.task)}  # type: ignore[call-overload]
 
 
-def plan_json(prepared: Prepared, measured: Fit) -> dict[str, Any]:
+def plan_json(prepared: Prepared, measured: Fit, trunk: TrunkPlan) -> dict[str, Any]:
     """Every measured or derived choice that decides the bits of the run."""
     recipe, schedule = prepared.recipe, prepared.schedule()
     rate, head_rate = prepared.rates()
@@ -79,6 +80,7 @@ def plan_json(prepared: Prepared, measured: Fit) -> dict[str, Any]:
     return {
         **measured.as_json(),
         "layout": prepared.model.layout,
+        "trunk": trunk.as_json(),
         "matmul": prepared.model.matmul.name,
         "threads": torch.get_num_threads(),
         "steps": schedule.steps,

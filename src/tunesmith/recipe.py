@@ -138,6 +138,9 @@ class Train(Section):
     memory: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
     """Memory in GB that training may take; `auto` takes what is free. Decides how a batch is cut."""
 
+    cache: Literal["auto", "off", "fp16"] = "auto"
+    """Keep what frozen blocks make of each row, where that saves time: `auto` exactly, `fp16` in half the memory."""
+
     @model_validator(mode="after")
     def _one_length(self) -> Train:
         if self.steps is not None and self.epochs != Train.model_fields["epochs"].default:

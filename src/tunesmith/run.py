@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +24,12 @@ from tunesmith.provenance import default_name, model_hash, plan_json, receipt, t
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
-from tunesmith.train import checkpoint, fit
+from tunesmith.train import checkpoint, fit, trunk
 from tunesmith.train.checkpoint import Progress
 from tunesmith.train.evaluate import judge, value_of
 from tunesmith.train.loop import Batches, train
 from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, optimizer_state
+from tunesmith.train.trunk import TrunkPlan
 
 _HEARTBEAT = 5.0
 
@@ -51,7 +53,7 @@ def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambd
         "receipt.json": receipt(prepared, command),
         "data.json": prepared.splits.describe(),
         "task.json": task_json(prepared),
-        "plan.json": plan_json(prepared, measured),
+        "plan.json": plan_json(prepared, measured, prepared.trunk_plan()),
     }
     place = recipe.run
     run = create(Path(place.dir), place.name or default_name(prepared), files)
@@ -148,6 +150,7 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
         model.trained(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
     )
     yield from map(Warned, _restore(state, optimizer))
+    yield from _keep_trunk(state, TrunkPlan(**plan["trunk"]))
     state.status("running")
     yield _started(state)
     yield from map(Warned, _cautions(prepared))
@@ -197,6 +200,18 @@ def _restore(state: _State, optimizer: Optimizer) -> list[str]:
         load_optimizer_state(optimizer, moments)
         checkpoint.point_at(state.run, state.progress)
     return warnings
+
+
+def _keep_trunk(state: _State, plan: TrunkPlan) -> Iterator[Event]:
+    """Run the frozen blocks over the rows once, where the plan says so."""
+    if not plan.blocks:
+        return
+    yield Phase(f"running the {plan.blocks} frozen blocks over every row once")
+    began = time.perf_counter()
+    prepared = state.prepared
+    identity = json.dumps(state.run.json("receipt")["model_sha256"])
+    prepared.model.kept = trunk.fill(prepared.model, plan, prepared.seen_rows(), identity)
+    state.seconds["trunk"] = time.perf_counter() - began
 
 
 def _started(state: _State) -> Started:

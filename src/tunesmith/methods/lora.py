@@ -34,6 +34,9 @@ class Lora(Method):
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which matrix products of a block: all, or the last part of their names, such as `q_proj`."""
 
+    layers: Annotated[int, Ge(1)] | None = None
+    """Blocks that get adapters, counted from the last. None adapts all."""
+
     start: str | None = None
     """Folder of an adapter in PEFT's format to go on from."""
 
@@ -54,10 +57,26 @@ class Lora(Method):
                     where="method.targets",
                     hint=did_you_mean(str(odd), known),
                 )
+        if self.layers is not None:
+            chosen = [path for path in chosen if path in _top(model, self.layers)]
         for path in chosen:
             adapters.wrap(model.base, path, self.rank, self.alpha, self.dropout, seed + zlib.crc32(path.encode()))
         if self.start is not None:
             adapters.load_peft(model.net, Path(self.start))
+
+
+def _top(model: Model, layers: int) -> set[str]:
+    """Paths of the matrix products in the last blocks. Raises RecipeError for more blocks than there are."""
+    from tunesmith.models import anatomy
+
+    if layers > model.depth:
+        raise RecipeError(
+            f"the model has {model.depth} blocks, {layers} were asked for",
+            where="method.layers",
+            hint=f"set it to {model.depth} or less",
+        )
+    paths = [path for path, _ in anatomy.linear_layers(model.base, model.anatomy)]
+    return {path for path in paths if (model.depth_of(f"{model.root}.{path}") or 0) >= model.depth - layers}
 
 
 plugin = Lora

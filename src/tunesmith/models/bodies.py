@@ -44,11 +44,24 @@ def body_of(base: nn.Module, parts: Anatomy, matmul: Matmul) -> Body | None:
     return body if all(body.usual(block) for block in anatomy.blocks(base, parts)) else None
 
 
-def run(body: Body, stream: Stream, depth: int, look: Look | None = None, *, checkpointing: bool = False) -> Tensor:
-    """The whole trunk: last hidden states [tokens, width], or of the tokens looked at. With `checkpointing`, only
-    the inputs of blocks are kept, and blocks are computed again, with the same random numbers, in the backward."""
-    x = body.begin(stream)
-    for number in range(depth):
+def run(
+    body: Body,
+    stream: Stream,
+    depth: int,
+    look: Look | None = None,
+    *,
+    start: tuple[int, Tensor] | None = None,
+    checkpointing: bool = False,
+) -> Tensor:
+    """The whole trunk: last hidden states [tokens, width], or of the tokens looked at.
+
+    `start` is a block and what it reads, where the blocks before it have run already. With `checkpointing`, only the
+    inputs of blocks are kept, and blocks are computed again, with the same random numbers, in the backward.
+    """
+    first, x = start if start is not None else (0, body.begin(stream))
+    if first == depth and look is not None:
+        x = x[look.index]
+    for number in range(first, depth):
         at = look if number == depth - 1 else None
         if checkpointing and torch.is_grad_enabled():
             x = checkpoint(body.block, number, x, stream, at, use_reentrant=False)

@@ -19,6 +19,7 @@ from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import Stream, stream_of
@@ -48,6 +49,8 @@ class Model:
     """Compute what rows begin with in common once, where that is exact."""
     stock: bool = False
     """Run the stock blocks even where `bodies.py` knows their shape: what its tests compare with."""
+    kept: Kept | None = None
+    """What the frozen blocks made of rows, where that was kept."""
     checkpointing: bool = False
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
     _checked: bool = field(default=False, repr=False)
@@ -139,7 +142,7 @@ class Model:
             out = self.base(input_ids=ids, attention_mask=mask)
             return out.last_hidden_state[mask.bool()], mask.sum(1)
         stream = self.stream(rows)
-        return stream.of_rows(self._trunk(stream, None)), stream.lengths
+        return stream.of_rows(self._trunk(rows, stream, None)), stream.lengths
 
     def states_at(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Last hidden states [positions, width] at positions of sequences end to end; the last block computes no
@@ -148,7 +151,7 @@ class Model:
             return self.states(rows)[0][positions]
         stream = self.stream(rows)
         index, back = torch.unique(stream.at(positions), return_inverse=True)
-        return self._trunk(stream, Look(index, tuple(index.tolist())))[back]
+        return self._trunk(rows, stream, Look(index, tuple(index.tolist())))[back]
 
     def label_logits(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Next-token logits [positions, vocabulary] at positions of sequences end to end; no others are computed."""
@@ -182,7 +185,7 @@ class Model:
 
     def stream(self, rows: Sequence[Tokens]) -> Stream:
         """Rows laid end to end; what they begin with in common once, where that changes nothing."""
-        exact = self.sharing and self.anatomy.family == "decoder" and self.device.type == "cpu"
+        exact = self.sharing and self.kept is None and self.anatomy.family == "decoder" and self.device.type == "cpu"
         share = exact and not self.draws()
         return stream_of(rows, self.anatomy.first_position, self.device, share=share, grid=self._grid())
 
@@ -197,14 +200,51 @@ class Model:
         """Whether a forward draws random numbers: then what rows begin with in common must be computed for each."""
         if not self.net.training:
             return False
-        rates = [module.p for module in self.net.modules() if isinstance(module, nn.Dropout)]
+        rates = [module.p for module in self.net.modules() if isinstance(module, nn.Dropout) and module.training]
         return any([*rates, float(getattr(self.config, "attention_dropout", 0.0) or 0.0)])
 
-    def _trunk(self, stream: Stream, look: Look | None) -> Tensor:
+    def states_before(self, rows: Sequence[Tokens], block: int) -> Tensor:
+        """What a block reads [tokens, width], of sequences end to end: the blocks before it are run."""
+        body = self.body()
+        assert body is not None
+        stream = self.stream(rows)
+        x = body.begin(stream)
+        for number in range(block):
+            x = body.block(number, x, stream, None)
+        return stream.of_rows(x)
+
+    def frozen_blocks(self) -> int:
+        """Blocks from the first on in which, as before them, nothing learns."""
+        depths = []
+        for name, _ in self.trained():
+            inside = name.removeprefix(f"{self.root}.")
+            depth = self.depth_of(name)
+            if depth is None and inside != name and inside.partition(".")[0] not in self.anatomy.after:
+                return 0  # an embedding
+            depths.append(self.depth if depth is None else depth)
+        return min(depths, default=self.depth)
+
+    def train(self) -> None:
+        """Training mode, but for what is frozen from the embeddings on: dropout there would only be noise."""
+        self.net.train()
+        frozen = self.frozen_blocks()
+        if frozen:
+            for name, child in self.base.named_children():
+                holds_blocks = self.anatomy.blocks.split(".")[0] == name
+                if not holds_blocks and name not in self.anatomy.after:
+                    child.eval()
+            for block in anatomy.blocks(self.base, self.anatomy)[:frozen]:
+                block.eval()
+
+    def _trunk(self, rows: Sequence[Tokens], stream: Stream, look: Look | None) -> Tensor:
         """Last hidden states [tokens, width], or [looked at, width]."""
         body = self.body()
         if body is not None:
-            return bodies.run(body, stream, self.depth, look, checkpointing=self.checkpointing)
+            start = None
+            if self.kept is not None and stream.places is None:
+                x = self.kept.take(rows, stream.filler, next(self.base.parameters()).dtype)
+                start = None if x is None else (self.kept.blocks, x)
+            return bodies.run(body, stream, self.depth, look, start=start, checkpointing=self.checkpointing)
         net: Any = self.base
         if self.checkpointing != net.is_gradient_checkpointing:
             switch = net.gradient_checkpointing_enable if self.checkpointing else net.gradient_checkpointing_disable

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,3 +61,8 @@ def available_bytes() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return 8 * 2**30
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that can still be written in a folder."""
+    return shutil.disk_usage(folder).free

@@ -143,7 +143,7 @@ def worst_piece(examples: Sequence[Example], budget: int, batch_size: int) -> li
 
 def _measure(model: Model, task: Task, piece: Sequence[Example]) -> tuple[float, int]:
     state = torch.get_rng_state()
-    model.net.train()
+    model.train()
     release_freed_memory()
     began = time.perf_counter()
     _reset_peak()

@@ -62,7 +62,7 @@ def train(
     for step in range(start, schedule.steps):
         began = time.perf_counter()
         rate = schedule.apply(optimizer, step)
-        model.net.train()
+        model.train()
         pieces, batches, losses = _gradients(model, task, batches, step)
         examples = [example for piece in pieces for example in piece.examples]
         weights = task.weights(examples)

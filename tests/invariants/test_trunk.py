@@ -1,0 +1,137 @@
+"""What frozen blocks make is kept and used again, and nobody can tell but by the time it takes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from tunesmith import recipefile, run
+from tunesmith.contracts import Tokens
+from tunesmith.events import Updated
+from tunesmith.prepare import Prepared, prepare
+from tunesmith.train import trunk
+from tunesmith.train.accumulate import Piece, accumulate
+from tunesmith.train.trunk import TrunkPlan
+
+METHODS = [{"name": "top-layers", "layers": 1}, "head", {"name": "lora", "layers": 1, "rank": 2}]
+
+
+def ready(model: Path, rows: Path, tmp_path: Path, method: Any, **changes: Any) -> Prepared:
+    return prepare(recipefile.build(tiny.recipe_values(model, rows, tmp_path, method=method, **changes)))
+
+
+def gradient(prepared: Prepared) -> tuple[float, torch.Tensor]:
+    examples = [example for row in prepared.examples[:16] for example in row]
+    prepared.model.train()
+    losses = accumulate(prepared.model, prepared.task, [Piece(5, examples)], prepared.task.weights(examples))
+    flat = torch.cat([torch.as_tensor(p.grad).flatten() for _, p in prepared.model.trained()])
+    prepared.model.net.zero_grad(set_to_none=True)
+    return losses["loss"], flat
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_update_is_the_same_with_and_without_what_was_kept(
+    method: Any, kind: str, labels_csv: Path, chats_jsonl: Path, tmp_path: Path
+) -> None:
+    """Dropout is on: it acts in the blocks that learn, and draws the same numbers either way."""
+    make = tiny.make_encoder if kind == "bert" else tiny.make_decoder
+    folder, rows = make(tmp_path / kind, kind), labels_csv if kind == "bert" else chats_jsonl
+    prepared = ready(folder, rows, tmp_path, method)
+    plan = prepared.trunk_plan()
+    assert plan.blocks == (2 if method == "head" else 1)
+    loss, plain = gradient(prepared)
+    prepared.model.kept = trunk.fill(prepared.model, plan, prepared.seen_rows(), "x")
+    kept_loss, kept = gradient(prepared)
+    assert kept_loss == pytest.approx(loss, rel=1e-6)
+    assert float(plain.norm()) > 1e-3 and float((kept - plain).norm() / plain.norm()) < 1e-6
+
+
+def test_a_whole_run_scores_the_same_with_and_without_it(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    found = {}
+    for choice in ("auto", "off", "fp16"):
+        values = tiny.recipe_values(encoder, labels_csv, tmp_path / choice, method=METHODS[0], train__cache=choice)
+        directory, prepared = run.begin(recipefile.build(values), None, [])
+        found[choice] = [event for event in run.go(directory, prepared) if isinstance(event, Updated)]
+        plan = json.loads((directory.path / "plan.json").read_text())["trunk"]
+        assert plan["blocks"] == (0 if choice == "off" else 1)
+        assert (prepared.model.kept is None) == (choice == "off")
+    for choice, close in (("auto", 1e-5), ("fp16", 2e-2)):
+        for kept, plain in zip(found[choice], found["off"], strict=True):
+            assert kept.losses["loss"] == pytest.approx(plain.losses["loss"], rel=close)
+    assert found["fp16"][-1].losses != found["off"][-1].losses
+
+
+def test_a_run_that_was_stopped_fills_it_again_and_ends_in_the_same_bits(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    ends = []
+    for name, stop_at in (("whole", None), ("broken", 5)):
+        values = tiny.recipe_values(
+            encoder, labels_csv, tmp_path / name, method=METHODS[0], evaluate__compare=False, train__save_every=2
+        )
+        directory, prepared = run.begin(recipefile.build(values), None, [])
+        for event in run.go(directory, prepared):
+            if isinstance(event, Updated) and event.step == stop_at:
+                break
+        if stop_at:
+            again, prepared = run.resume(directory.path)
+            assert prepared is not None
+            list(run.go(again, prepared))
+        ends.append((directory.checkpoints / "last" / "trained.safetensors").read_bytes())
+    assert ends[0] == ends[1]
+
+
+def test_a_table_on_disk_is_found_again_by_all_it_depends_on_and_made_anew_when_torn(
+    encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0])
+    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
+    plan = prepared.trunk_plan()
+    assert plan.place == "disk" and plan.bytes > 0
+    rows = prepared.seen_rows()
+    ran = []
+    filled = trunk._run
+    monkeypatch.setattr(trunk, "_run", lambda *a: (ran.append(1), filled(*a)))
+    first = trunk.fill(prepared.model, plan, rows, "weights 1")
+    again = trunk.fill(prepared.model, plan, rows, "weights 1")
+    assert len(ran) == 1 and torch.equal(first.table, again.table)
+    file = next(trunk.cache_folder().glob("*.trunk"))
+    assert file.stat().st_size == plan.bytes
+    for other in (lambda: trunk.fill(prepared.model, plan, rows, "weights 2"),
+                  lambda: trunk.fill(prepared.model, plan, [*rows[:-1], Tokens((5, 6, 7))], "weights 1")):  # fmt: skip
+        before = len(ran)
+        other()
+        assert len(ran) == before + 1  # one weight or one character more: a miss
+    bits = first.table.clone()
+    del first, again
+    with open(file, "r+b") as torn:
+        torn.truncate(plan.bytes // 2)
+    healed = trunk.fill(prepared.model, plan, rows, "weights 1")
+    assert torch.equal(healed.table, bits) and file.stat().st_size == plan.bytes
+
+
+def test_nothing_is_kept_where_it_cannot_pay_or_be_right(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    nothing = TrunkPlan()
+    assert ready(encoder, labels_csv, tmp_path, "full").trunk_plan() == nothing
+    assert ready(encoder, labels_csv, tmp_path, "lora").trunk_plan() == nothing
+    assert ready(encoder, labels_csv, tmp_path, "head", train__epochs=1).trunk_plan() == nothing
+    prepared = ready(encoder, labels_csv, tmp_path, "head")
+    assert prepared.trunk_plan().blocks == 2
+    next(prepared.model.base.parameters()).requires_grad_(True)  # an embedding learns
+    assert prepared.trunk_plan() == nothing
+
+
+def test_a_row_that_was_not_kept_is_computed(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0])
+    model = prepared.model
+    strange = [Tokens((2, 9, 9, 9, 3)), prepared.examples[0][0].parts["text"]]
+    model.net.eval()
+    with torch.no_grad():
+        plain = model.class_logits(strange)
+        model.kept = trunk.fill(model, prepared.trunk_plan(), prepared.seen_rows(), "x")
+        assert torch.allclose(model.class_logits(strange), plain, atol=1e-6)
