@@ -51,7 +51,8 @@ def side(which: str, name: str, job: dict[str, Any], work: Path) -> Side:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_CACHE": str(work / "cache")}
     with open(log, "wb") as sink:
         began, busy = time.perf_counter(), busy_seconds()
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **threads, **offline})
+        clock = {"TUNESMITH_BENCH_BEGAN": repr(time.time())}
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **threads, **offline, **clock})
         _, status, used = os.wait4(process.pid, 0)
         wall, busy = time.perf_counter() - began, busy_seconds() - busy
     if os.waitstatus_to_exitcode(status) != 0:
@@ -99,6 +100,7 @@ def brief(runs: Sequence[Side]) -> dict[str, Any]:
     """The runs of one side for the result: what was the same in all once, what was measured run by run."""
     first = runs[0]
     made: dict[str, Any] = {
+        "first_update_seconds": [round(run["first_update_seconds"], 2) for run in runs],
         "train_seconds": [round(run["train_seconds"], 2) for run in runs],
         "wall_seconds": [round(run["wall_seconds"], 2) for run in runs],
         "real_tokens_per_second": [round(tokens_per_second(run), 1) for run in runs],
@@ -116,6 +118,10 @@ def brief(runs: Sequence[Side]) -> dict[str, Any]:
     }
     if first.get("phases"):
         made["phase_seconds"] = [{name: round(value, 2) for name, value in run["phases"].items()} for run in runs]
+    if first.get("sgemm"):
+        made["sgemm_gflops"] = [{name: round(value) for name, value in run["sgemm"].items()} for run in runs]
+        made["gflops"] = [round(run["gflop"] / run["train_seconds"]) for run in runs]
+        made["matmul"] = first["matmul"]
     if first.get("accuracy") is not None:
         made["test_accuracy"] = first["accuracy"]
     return made
@@ -124,3 +130,53 @@ def brief(runs: Sequence[Side]) -> dict[str, Any]:
 def speed_up(ours: Sequence[Side], theirs: Sequence[Side], what: str = "train_seconds") -> float:
     """Their time over ours, of the fastest run of each, which was disturbed least: above 1 Tunesmith is faster."""
     return float(min(run[what] for run in theirs) / min(run[what] for run in ours))
+
+
+def alternate(name: str, jobs: dict[str, tuple[str, dict[str, Any]]], rounds: int, work: Path) -> dict[str, list[Side]]:
+    """Each job once a round, in turn, so that a slow spell of the machine meets all: {label: (which side, job)}."""
+    found: dict[str, list[Side]] = {label: [] for label in jobs}
+    for number in range(1, rounds + 1):
+        for label, (which, job) in jobs.items():
+            found[label].append(side(which, f"{name}-{label}-{number}", job, work))
+    return found
+
+
+def ratios(ours: Sequence[Side], theirs: Sequence[Side]) -> dict[str, Any]:
+    """Their time, time to the first update, and memory, over ours."""
+    return {
+        "ratio_train": round(speed_up(ours, theirs), 3),
+        "ratio_train_by_round": [round(speed_up([a], [b]), 3) for a, b in zip(ours, theirs, strict=False)],
+        "ratio_wall": round(speed_up(ours, theirs, "wall_seconds"), 3),
+        "ratio_first_update": round(speed_up(ours, theirs, "first_update_seconds"), 3),
+        "memory_share": round(max(r["peak_bytes"] for r in ours) / max(r["peak_bytes"] for r in theirs), 3),
+        "quiet": all(run["others_cpu"] <= QUIET for run in (*ours, *theirs)),
+    }
+
+
+def equal(ours: Side, theirs: Side, tolerance: float) -> dict[str, Any]:
+    """Whether two sides did the same: rows, labels, losses, and how far the weights moved."""
+    difference = largest_difference(ours["losses"], theirs["losses"])
+    same = all(ours[what] == theirs[what] for what in ("ids", "tokens") if what in theirs)
+    if "trained" in theirs:
+        same = same and ours["trained"] == theirs["trained"] and ours["labels"] == theirs["labels"]
+    moved = ours["moved"] > 0 and abs(ours["moved"] - theirs["moved"]) <= 0.01 * theirs["moved"]
+    return {
+        "equal": difference <= tolerance and same and moved,
+        "largest_difference": difference,
+        "allowed_difference": tolerance,
+        "same_tokens_and_labels": same,
+        "moved": [ours["moved"], theirs["moved"]],
+    }
+
+
+def goals(**reached: tuple[float, str, float]) -> dict[str, Any]:
+    """{name: (value, ">=" or "<=", bound)} -> the same with whether each was reached, for the result and the exit."""
+    made: dict[str, Any] = {}
+    for name, (value, sign, bound) in reached.items():
+        made[name] = {
+            "value": value,
+            "goal": f"{sign} {bound:g}",
+            "reached": value >= bound if sign == ">=" else value <= bound,
+        }
+        print(f"{name}: {value:.3g} (goal {sign} {bound:g}{'' if made[name]['reached'] else ', MISSED'})", flush=True)
+    return made

@@ -8,6 +8,7 @@ Runs in the peers' environment. The job's `do` names what to do; the rest is its
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.tokens: list[int] = []
         self.labels: list[int] = []
         self.padded = 0
-        self.began = self.ended = 0.0
+        self.began = self.ended = self.first = 0.0
         self.net = trainer.model
         self.before = {name: tensor.detach().clone() for name, tensor in self.learning()}
         self.step: Callable[..., torch.Tensor] = trainer.training_step
@@ -56,6 +57,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """An update is done."""
         self.ended = time.perf_counter()
+        self.first = self.first or time.time() - float(os.environ["TUNESMITH_BENCH_BEGAN"])
 
     def found(self) -> dict[str, Any]:
         """What was seen, under the names that Tunesmith's side uses."""
@@ -66,6 +68,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             "padded": self.padded,
             "labels": self.labels,
             "train_seconds": self.ended - self.began,
+            "first_update_seconds": self.first,
             "moved": float(torch.stack(moved).norm()),
             "trained_parameters": sum(tensor.numel() for _, tensor in self.learning()),
             "threads": torch.get_num_threads(),
@@ -81,28 +84,52 @@ def head(folder: str, out: str, labels: list[str], seed: int) -> dict[str, Any]:
     return {}
 
 
-def adapter(folder: str, out: str, rank: int, alpha: int, seed: int) -> dict[str, Any]:
-    """A LoRA adapter on all linear layers as PEFT draws it: A random, B zero."""
+def adapter(
+    folder: str, out: str, rank: int, alpha: int, seed: int, kind: str = "decoder", layers: list[int] | None = None
+) -> dict[str, Any]:
+    """A LoRA adapter on the linear layers of blocks (all, or some) as PEFT draws it: A random, B zero."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    get_peft_model(net, config).save_pretrained(out)
+    targets: Any = "all-linear"
+    if kind == "encoder":  # all-linear would take the pooler too
+        targets = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, layers_to_transform=layers,
+        task_type="CAUSAL_LM" if kind == "decoder" else None,
+    )  # fmt: skip
+    make = AutoModelForCausalLM if kind == "decoder" else AutoModelForSequenceClassification
+    get_peft_model(make.from_pretrained(folder, dtype=torch.float32), config).save_pretrained(out)
     return {}
 
 
 def trainer(
-    folder: str, train: str, test: str | None, labels: list[str], save: str, arguments: dict[str, Any]
+    folder: str,
+    train: str,
+    test: str | None,
+    labels: list[str],
+    save: str,
+    arguments: dict[str, Any],
+    frozen: int = 0,
+    start: str | None = None,
 ) -> dict[str, Any]:
-    """Trainer on a sequence classifier."""
+    """Trainer on a sequence classifier, of which the embeddings and the first blocks may be frozen, or which may
+    carry an adapter of PEFT's."""
     from transformers import Trainer, TrainingArguments, set_seed
 
     args = TrainingArguments(output_dir=save, disable_tqdm=True, use_cpu=True, **arguments)
     set_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    net = _classifier(folder, labels)
+    if start is not None:
+        from peft import PeftModel
+
+        net = PeftModel.from_pretrained(net, start, is_trainable=True)
+    elif frozen:
+        for part in (net.base_model.embeddings, *net.base_model.encoder.layer[:frozen]):
+            part.requires_grad_(False)
     made = Trainer(
-        model=_classifier(folder, labels),
+        model=net,
         args=args,
         train_dataset=_rows(train, labels, tokenizer),
         processing_class=tokenizer,  # with it the default collator pads each batch to its longest row
@@ -117,6 +144,29 @@ def trainer(
         found["accuracy"] = float((answer.predictions.argmax(-1) == answer.label_ids).mean())
         found["phases"] = {"evaluate": time.perf_counter() - began}
     return found
+
+
+def evaluate(folder: str, test: str, labels: list[str], save: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Only Trainer's predictions."""
+    from transformers import Trainer, TrainingArguments
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = _rows(test, labels, tokenizer)
+    made = Trainer(
+        model=_classifier(folder, labels),
+        args=TrainingArguments(output_dir=save, disable_tqdm=True, use_cpu=True, **arguments),
+        processing_class=tokenizer,
+    )
+    began = time.perf_counter()
+    answer = made.predict(rows)
+    seconds = time.perf_counter() - began
+    best = answer.predictions.argmax(-1)
+    return {
+        "evaluate_seconds": seconds,
+        "answers": [labels[k] for k in best],
+        "accuracy": float((best == answer.label_ids).mean()),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def sft(folder: str, start: str, train: str, save: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +208,13 @@ def _rows(file: str, labels: list[str], tokenizer: Any) -> Any:
 def main(job: Path, out: Path) -> None:
     """Do what the job says."""
     asked = json.loads(job.read_text(encoding="utf-8"))
-    known: dict[str, Callable[..., Any]] = {"head": head, "adapter": adapter, "trainer": trainer, "sft": sft}
+    known: dict[str, Callable[..., Any]] = {
+        "head": head,
+        "adapter": adapter,
+        "trainer": trainer,
+        "sft": sft,
+        "evaluate": evaluate,
+    }
     out.write_text(json.dumps(known[asked.pop("do")](**asked)), encoding="utf-8")
 
 

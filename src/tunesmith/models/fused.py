@@ -70,7 +70,7 @@ def _forward(matmul: Matmul, x: Tensor, part: Sequence[Tensor | None], scale: fl
     y = matmul.linear(x, weight, bias)
     if a is None or b is None:
         return y, None
-    low = torch.mm(x, a.T)
+    low = matmul.linear(x, a, None)
     return y.addmm_(low, b.T, alpha=scale), low
 
 
@@ -97,13 +97,13 @@ def _backward(
     if wants_dx:
         dx = matmul.mm(dy, weight) if dx is None else matmul.add(dx, dy, weight)
     if a is not None and b is not None:
-        thin = torch.mm(dy, b).mul_(scale)
+        thin = matmul.mm(dy, b).mul_(scale)
         if needs[2]:
             assert x is not None
-            grads[2] = torch.mm(thin.T, x)
+            grads[2] = matmul.mm(thin.T, x)
         if needs[3]:
             assert low is not None
-            grads[3] = torch.mm(dy.T, low).mul_(scale)
+            grads[3] = matmul.mm(low.T, dy).mul_(scale).T  # this way round the thin one is turned, not the wide one
         if dx is not None and wants_dx:
             dx.addmm_(thin, a)
     return dx, grads

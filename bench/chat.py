@@ -1,0 +1,127 @@
+"""Chat tuning with LoRA beside TRL's SFTTrainer with PEFT, for the units that differ only in their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.measure import alternate, brief, data_folder, equal, goals, ratios, side, work_folder
+
+TOLERANCE = 1e-3
+ROUNDS = 2
+RANK, ALPHA, RATE, BATCH = 16, 32, 2e-4, 8
+Turns = Callable[[dict[str, Any]], tuple[str, str]]
+"""A row of a file -> (what the user says, what is answered)."""
+
+
+def compare(
+    unit: str, data: str, turns: Turns, rows: int, held_out: int, speed: float, memory: float
+) -> dict[str, Any]:
+    """Tunesmith, TRL with the same order of rows, TRL with rows of like length together; in turn, twice."""
+    from tunesmith.models.catalog import find
+
+    work = work_folder(unit)
+    train = _messages(data_folder(data) / "train.jsonl", turns, rows, work / "train.jsonl")
+    held = _messages(data_folder(data) / "validation.jsonl", turns, held_out, work / "validation.jsonl")
+    folder, start = str(find("smollm2-135m", print).folder), str(work / "adapter")
+    print(
+        f"SmolLM2-135M, LoRA r={RANK} on all linear layers, {rows} rows of {data}, batches of {BATCH}, fp32", flush=True
+    )
+    adapter = {"do": "adapter", "folder": folder, "out": start, "rank": RANK, "alpha": ALPHA, "seed": 0}
+    side("theirs", "adapter", adapter, work)
+    found = alternate(
+        "run",
+        {
+            "tunesmith": ("ours", {"do": "train", "recipe": _recipe(train, held, start, work)}),
+            "trl": ("theirs", _sft(folder, start, train, work, "sequential")),
+            "trl-grouped": ("theirs", _sft(folder, start, train, work, "group_by_length")),
+        },
+        ROUNDS,
+        work,
+    )
+    ours, theirs, grouped = found.values()
+    same = equal(ours[0], theirs[0], TOLERANCE)
+    beside = ratios(ours, theirs)
+    sgemm = max(max(run["sgemm"].values()) for run in ours)
+    reached = max(run["gflop"] / run["train_seconds"] for run in ours)
+    aims = goals(
+        largest_difference=(same["largest_difference"], "<=", TOLERANCE),
+        ratio_train=(beside["ratio_train"], ">=", speed),
+        memory_share=(beside["memory_share"], "<=", memory),
+        share_of_blas_sgemm=(reached / max(run["sgemm"]["blas"] for run in ours), ">=", 0.8),
+        ratio_first_update=(beside["ratio_first_update"], ">=", 2.0),
+    )
+    return {
+        "passed": same["equal"] and all(aim["reached"] for aim in aims.values()),
+        "goals": aims,
+        **same,
+        **beside,
+        "share_of_fastest_sgemm": round(reached / sgemm, 3),
+        "beside_grouped_by_length": ratios(ours, grouped),
+        "losses": {"tunesmith": ours[0]["losses"], "trl": theirs[0]["losses"]},
+        "tunesmith": brief(ours),
+        "trl": brief(theirs),
+        "trl_grouped_by_length": brief(grouped),
+    }
+
+
+def _messages(source: Path, turns: Turns, rows: int, target: Path) -> Path:
+    """The first rows of a file as conversations of one question and one answer."""
+    made = []
+    for line in source.read_text(encoding="utf-8").splitlines()[:rows]:
+        asked, answered = turns(json.loads(line))
+        said = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        made.append(json.dumps({"messages": said}))
+    target.write_text("\n".join(made) + "\n", encoding="utf-8")
+    return target
+
+
+def _recipe(train: Path, held_out: Path, start: str, work: Path) -> dict[str, Any]:
+    return {
+        "model": "smollm2-135m",
+        "task": "chat",
+        "data": {"train": str(train), "validation": str(held_out)},
+        "method": {"name": "lora", "rank": RANK, "alpha": ALPHA, "start": start},
+        "train": {
+            "epochs": 1,
+            "batch_size": BATCH,
+            "learning_rate": RATE,
+            "schedule": "linear",
+            "warmup": 0,
+            "weight_decay": 0,
+            "shuffle": False,
+        },
+        "evaluate": {"compare": False, "answers": 0},
+        "run": {"dir": str(work / "runs")},
+    }
+
+
+def _sft(folder: str, start: str, train: Path, work: Path, order: str) -> dict[str, Any]:
+    arguments = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": BATCH,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "train_sampling_strategy": order,
+        "max_length": None,
+        "packing": False,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "seed": 0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
+    return {
+        "do": "sft",
+        "folder": folder,
+        "start": start,
+        "train": str(train),
+        "save": str(work / "trl"),
+        "arguments": arguments,
+    }
