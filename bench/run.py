@@ -1,6 +1,6 @@
 """All units, or one: `python bench/run.py [UNIT] [--save]`. `--save` keeps the result in bench/results/.
 
-A unit is a file of bench/units/ with a `main` that returns its result. Its JSON line is printed last; the exit status
+A unit is a file of bench/units/ with a `main` that returns its result. Its JSON line is printed last of all it prints; the exit status
 is 1 when a goal was missed.
 """
 
@@ -32,9 +32,11 @@ def main() -> int:
         print(f"== {name}", flush=True)
         result = importlib.import_module(f"bench.units.{name.replace('-', '_')}").main()
         line = json.dumps({"unit": name, **peers.setting(), **result})
-        if asked.save:
-            (ROOT / "bench" / "results" / f"{name}.json").write_text(line + "\n", encoding="utf-8")
         print(line, flush=True)
+        if asked.save:
+            results = ROOT / "bench" / "results"
+            results.mkdir(exist_ok=True)
+            (results / f"{name}.json").write_text(line + "\n", encoding="utf-8")
         passed = passed and result["passed"]
     return 0 if passed else 1
 
