@@ -23,8 +23,8 @@ def compare(
     from tunesmith.models.catalog import find
 
     work = work_folder(unit)
-    train = _messages(data_folder(data) / "train.jsonl", turns, rows, work / "train.jsonl")
-    held = _messages(data_folder(data) / "validation.jsonl", turns, held_out, work / "validation.jsonl")
+    train = messages(data_folder(data) / "train.jsonl", turns, rows, work / "train.jsonl")
+    held = messages(data_folder(data) / "validation.jsonl", turns, held_out, work / "validation.jsonl")
     folder, start = str(find("smollm2-135m", print).folder), str(work / "adapter")
     print(
         f"SmolLM2-135M, LoRA r={RANK} on all linear layers, {rows} rows of {data}, batches of {BATCH}, fp32", flush=True
@@ -34,9 +34,9 @@ def compare(
     found = alternate(
         "run",
         {
-            "tunesmith": ("ours", {"do": "train", "recipe": _recipe(train, held, start, work)}),
-            "trl": ("theirs", _sft(folder, start, train, work, "sequential")),
-            "trl-grouped": ("theirs", _sft(folder, start, train, work, "group_by_length")),
+            "tunesmith": ("ours", {"do": "train", "recipe": recipe(train, held, start, work)}),
+            "trl": ("theirs", sft(folder, start, train, work, "sequential")),
+            "trl-grouped": ("theirs", sft(folder, start, train, work, "group_by_length")),
         },
         ROUNDS,
         work,
@@ -67,7 +67,7 @@ def compare(
     }
 
 
-def _messages(source: Path, turns: Turns, rows: int, target: Path) -> Path:
+def messages(source: Path, turns: Turns, rows: int, target: Path) -> Path:
     """The first rows of a file as conversations of one question and one answer."""
     made = []
     for line in source.read_text(encoding="utf-8").splitlines()[:rows]:
@@ -78,7 +78,8 @@ def _messages(source: Path, turns: Turns, rows: int, target: Path) -> Path:
     return target
 
 
-def _recipe(train: Path, held_out: Path, start: str, work: Path) -> dict[str, Any]:
+def recipe(train: Path, held_out: Path, start: str, work: Path) -> dict[str, Any]:
+    """Tunesmith's recipe: the order of the file, no look but the last."""
     return {
         "model": "smollm2-135m",
         "task": "chat",
@@ -98,7 +99,8 @@ def _recipe(train: Path, held_out: Path, start: str, work: Path) -> dict[str, An
     }
 
 
-def _sft(folder: str, start: str, train: Path, work: Path, order: str) -> dict[str, Any]:
+def sft(folder: str, start: str, train: Path, work: Path, order: str) -> dict[str, Any]:
+    """SFTTrainer's job with the same settings."""
     arguments = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": BATCH,
@@ -113,6 +115,7 @@ def _sft(folder: str, start: str, train: Path, work: Path, order: str) -> dict[s
         "packing": False,
         "gradient_checkpointing": False,
         "bf16": False,
+        "use_cpu": True,
         "seed": 0,
         "logging_steps": 1,
         "save_strategy": "no",

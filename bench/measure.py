@@ -122,6 +122,8 @@ def brief(runs: Sequence[Side]) -> dict[str, Any]:
         made["sgemm_gflops"] = [{name: round(value) for name, value in run["sgemm"].items()} for run in runs]
         made["gflops"] = [round(run["gflop"] / run["train_seconds"]) for run in runs]
         made["matmul"] = first["matmul"]
+    if first.get("device_peak_bytes"):
+        made["device_peak_gb"] = [round(run["device_peak_bytes"] / 2**30, 3) for run in runs]
     if first.get("accuracy") is not None:
         made["test_accuracy"] = first["accuracy"]
     return made

@@ -1,7 +1,7 @@
 """All units, or one: `python bench/run.py [UNIT] [--save]`. `--save` keeps the result in bench/results/.
 
-A unit is a file of bench/units/ with a `main` that returns its result. Its JSON line is printed last of all it prints; the exit status
-is 1 when a goal was missed.
+A unit is a file of bench/units/ with a `main` that returns its result. Its JSON line is printed last of all it
+prints; the exit status is 1 when a goal was missed.
 """
 
 from __future__ import annotations

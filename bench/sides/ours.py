@@ -57,6 +57,7 @@ def train(recipe: dict[str, Any]) -> dict[str, Any]:
         "labels": [int(update.labels) for update in updates],
         "train_seconds": seconds,
         "first_update_seconds": first,
+        "device_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         "moved": float(torch.stack(moved).norm()),
         "trained_parameters": prepared.model.sizes()[0],
         "threads": torch.get_num_threads(),

@@ -69,6 +69,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             "labels": self.labels,
             "train_seconds": self.ended - self.began,
             "first_update_seconds": self.first,
+            "device_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
             "moved": float(torch.stack(moved).norm()),
             "trained_parameters": sum(tensor.numel() for _, tensor in self.learning()),
             "threads": torch.get_num_threads(),
@@ -180,7 +181,7 @@ def sft(folder: str, start: str, train: str, save: str, arguments: dict[str, Any
     rows = [json.loads(line)["messages"] for line in Path(train).read_text(encoding="utf-8").splitlines()]
     made = SFTTrainer(
         model=net,
-        args=SFTConfig(output_dir=save, disable_tqdm=True, use_cpu=True, **arguments),
+        args=SFTConfig(output_dir=save, disable_tqdm=True, **arguments),
         train_dataset=Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows]),
         processing_class=AutoTokenizer.from_pretrained(folder),
     )

@@ -168,8 +168,11 @@ def load(path: str | Path) -> Predictor:
     assert recipe.method is not None
     make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)
     model.load_state(checkpoint.read_trained(best))
+    plan = run.json("plan")
+    if plan["precision"] == "bf16":
+        model.halve()
     model.net.eval()
-    model.matmul = matmul.named(run.json("plan")["matmul"])
+    model.matmul = matmul.named(plan["matmul"])
     return Predictor(run, recipe, task, source, model)
 
 

@@ -19,7 +19,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.models import catalog
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
-from tunesmith.models.precision import settle_process
+from tunesmith.models.precision import precision_of, settle_process
 from tunesmith.recipe import Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.optimizer import Schedule, warmup_steps
@@ -168,6 +168,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     model.narrow_vocabulary(
         i for row in examples for example in row for part in example.parts.values() for i in part.ids
     )
+    if precision_of(recipe.train.precision, model.device) == "bf16":
+        model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
     return Prepared(recipe, found.task, method, source, found, model, examples, seconds)
 

@@ -138,6 +138,9 @@ class Train(Section):
     memory: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
     """Memory in GB that training may take; `auto` takes what is free. Decides how a batch is cut."""
 
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Numbers that the net computes with; what learns is kept in fp32. `auto` takes bf16 on a GPU made for it."""
+
     cache: Literal["auto", "off", "fp16"] = "auto"
     """Keep what frozen blocks make of each row, where that saves time: `auto` exactly, `fp16` in half the memory."""
 

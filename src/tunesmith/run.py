@@ -147,7 +147,7 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     torch.set_num_threads(plan["threads"])
     model.checkpointing, model.matmul = plan["checkpointing"], matmul.named(plan["matmul"])
     optimizer = make_optimizer(
-        model.trained(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
+        model.learned(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
     )
     yield from map(Warned, _restore(state, optimizer))
     yield from _keep_trunk(state, TrunkPlan(**plan["trunk"]))
@@ -282,6 +282,7 @@ def _conclude(state: _State) -> Iterator[Event]:
     seconds["train"] = state.progress.seconds
     peak = max(fit.peak_bytes(), prepared.peak_bytes)
     summary = write_report.summary(run, prepared, result, seconds, state.progress.tokens, peak)
+    model.unhalve()
     save.save(model, run.model, getattr(task, "labels", ()), write_report.card(summary, prepared.source.licence))
     yield Phase("writing the report")
     write_report.write(run, prepared, result, summary)

@@ -9,9 +9,12 @@ import torch
 import tiny
 from tunesmith import recipefile, run
 from tunesmith.contracts import Tokens
+from tunesmith.models import catalog, load
+from tunesmith.models.fused import FastLinear
 from tunesmith.models.matmul import BLAS, ONEDNN, available, fastest, named
 from tunesmith.models.stream import stream_of
 from tunesmith.prepare import prepare
+from tunesmith.recipe import ModelChoice
 
 CPU = torch.device("cpu")
 
@@ -49,9 +52,41 @@ def test_filler_is_seen_by_no_row_and_counted(encoder: Path, labels_csv: Path, t
     prepared.model.matmul = ONEDNN
     prepared.model.net.train()
     texts = [example.parts["text"] for row in prepared.examples[:3] for example in row]
-    assert prepared.model.stream(texts).filler == 0  # nothing here is wide enough for oneDNN
+    stream = prepared.model.stream(texts)
+    assert stream.filler > 0 and len(stream.ids) % 32 == 0
     prepared.model.net.eval()
     assert prepared.model.stream(texts).filler == 0
+    prepared.model.net.train()
+    prepared.model.matmul = BLAS
+    assert prepared.model.stream(texts).filler == 0
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "gpt_neox", "olmo2"])
+def test_stock_blocks_use_the_fast_library_under_the_stock_names(kind: str, tmp_path: Path) -> None:
+    make = tiny.make_encoder if kind == "distilbert" else tiny.make_decoder
+    folder = make(tmp_path / kind, kind)
+    model = load.load_classifier(catalog.find(str(folder)), ModelChoice(name="x", dropout=0), ("a", "b"), None, 0)
+    assert model.body() is None
+    fast = [module for module in model.base.modules() if isinstance(module, FastLinear)]
+    assert len(fast) >= 2 * 4
+    rows = [Tokens((5, 6, 7, 8, 9)), Tokens((8, 9, 10))]
+    found = {}
+    for library in (BLAS, ONEDNN):
+        model.matmul = library
+        model.net.zero_grad()
+        logits = model.class_logits(rows)
+        logits.square().sum().backward()
+        assert all(module.matmul is library for module in fast)
+        found[library.name] = (
+            logits.detach(),
+            torch.cat([p.grad.flatten() for p in model.net.parameters() if p.grad is not None]),
+        )
+    for a, b in zip(*found.values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+    names = {name for name, _ in model.base.named_parameters()}
+    from transformers import AutoModel
+
+    assert names == {name for name, _ in AutoModel.from_pretrained(folder).named_parameters()}
 
 
 def test_a_run_multiplies_with_the_library_of_its_plan(

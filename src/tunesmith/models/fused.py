@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.models.adapters import LoraLinear
-from tunesmith.models.matmul import Matmul
+from tunesmith.models.matmul import BLAS, Matmul
 
 Part = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 """Weight [out, in], bias [out], and an adapter's A [rank, in] and B [out, rank]."""
@@ -44,6 +44,26 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """x over its root mean square, times weight (Zhang and Sennrich 2019, arXiv:1910.07467), along the last axis."""
     out: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
     return out
+
+
+class FastLinear(nn.Linear):
+    """A linear layer by another library than torch's own: for stock blocks, under the stock names."""
+
+    matmul: Matmul = BLAS
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]"""
+        (y,) = products(x.flatten(0, -2), (self,), self.matmul)
+        return torch.as_tensor(y.unflatten(0, x.shape[:-1]))
+
+
+def quicken(root: nn.Module) -> None:
+    """Replace the linear layers of stock blocks by fast ones with the same parameters."""
+    for name, module in list(root.named_modules()):
+        if type(module) is nn.Linear:
+            fast = FastLinear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
+            fast.weight, fast.bias = module.weight, module.bias
+            root.set_submodule(name, fast.train(module.training))
 
 
 def plain(module: nn.Module) -> bool:
@@ -180,22 +200,29 @@ class _SwiGlu(torch.autograd.Function):
 
 
 class _RmsNorm(torch.autograd.Function):
+    """In single precision at least, whatever it is given: the mean of squares of halves is no number to trust."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        mean = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        wide = _wide(x)
+        mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1])
         spread = mean.add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, spread)
-        return torch.mul(x, spread).mul_(weight)
+        return torch.mul(wide, spread).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        dy = grads[0]
-        x, weight, spread = ctx.saved_tensors
+        given, weight, spread = ctx.saved_tensors
+        dy, x = _wide(grads[0]), _wide(given)
         dx = dweight = None
         if ctx.needs_input_grad[1]:
-            dweight = torch.mul(x, spread).mul_(dy).flatten(0, -2).sum(0)
+            dweight = torch.mul(x, spread).mul_(dy).flatten(0, -2).sum(0).to(weight.dtype)
         if ctx.needs_input_grad[0]:
             dx = torch.mul(dy, weight)
             pull = torch.linalg.vecdot(dx, x)[..., None].mul_(spread**3).div_(x.shape[-1])
-            dx.mul_(spread).addcmul_(x, pull, value=-1)
+            dx = dx.mul_(spread).addcmul_(x, pull, value=-1).to(given.dtype)
         return dx, dweight, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -32,5 +32,6 @@ class PooledClassifier(nn.Module):
 def mean_of_rows(states: Tensor, lengths: Tensor) -> Tensor:
     """States [tokens, width] of sequences end to end -> [rows, width], the mean of each."""
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=states.device), lengths)
-    sums = states.new_zeros(len(lengths), states.shape[1]).index_add_(0, owner, states)
-    return sums / lengths[:, None]
+    wide = states if states.dtype == torch.float64 else states.float()
+    sums = wide.new_zeros(len(lengths), states.shape[1]).index_add_(0, owner, wide)
+    return (sums / lengths[:, None]).to(states.dtype)

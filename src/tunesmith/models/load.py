@@ -13,6 +13,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models import anatomy, attention
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.catalog import Source
+from tunesmith.models.fused import quicken
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.matmul import fastest
 from tunesmith.models.model import Model, Pooling
@@ -107,6 +108,9 @@ def _model(
     pooling: Pooling | None,
 ) -> Model:
     device = pick_device()
+    if parts.layout == "packed" and not parts.shape:
+        base = net.encoder if isinstance(net, PooledClassifier) else getattr(net, str(net.base_model_prefix))
+        quicken(anatomy.blocks(base, parts))
     tokenizer = _tokenizer(source)
     limit = _context(config, tokenizer, parts)
     if max_tokens is not None and max_tokens > limit:

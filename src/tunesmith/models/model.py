@@ -18,6 +18,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
+from tunesmith.models.fused import FastLinear
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
@@ -49,6 +50,8 @@ class Model:
     """Compute what rows begin with in common once, where that is exact."""
     stock: bool = False
     """Run the stock blocks even where `bodies.py` knows their shape: what its tests compare with."""
+    masters: dict[str, nn.Parameter] = field(default_factory=dict)
+    """In half precision, what learns in full precision, by name: the optimizer moves these. Empty in full precision."""
     kept: Kept | None = None
     """What the frozen blocks made of rows, where that was kept."""
     checkpointing: bool = False
@@ -85,7 +88,7 @@ class Model:
         """What a run changed: the trained tensors, and which rows of a table they are. The nets at hand keep no other
         state that training moves."""
         rows = {f"{path}.{vocabulary.IDS}": table.get_buffer(vocabulary.IDS) for path, table in self._tables()}
-        return {name: parameter.detach() for name, parameter in self.trained()} | rows
+        return {name: parameter.detach() for name, parameter in self.learned()} | rows
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put a run's tensors back, by name. Raises ModelError when they are not the ones this net trains."""
@@ -100,6 +103,44 @@ class Model:
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(state[name])
+        self.spread()
+
+    def learned(self) -> list[tuple[str, nn.Parameter]]:
+        """What the optimizer moves, by name: what learns, or its masters."""
+        return list(self.masters.items()) or self.trained()
+
+    def halve(self) -> None:
+        """Go on in bfloat16, with masters in full precision for what learns."""
+        self.masters = {name: nn.Parameter(p.detach().float().clone()) for name, p in self.trained()}
+        self.net.to(torch.bfloat16)
+
+    def unhalve(self) -> None:
+        """Back to full precision, the masters' values in their places."""
+        if self.masters:
+            masters, self.masters = self.masters, {}
+            self.net.float()
+            with torch.no_grad():
+                for name, parameter in self.trained():
+                    parameter.copy_(masters[name])
+
+    def collect(self) -> None:
+        """Add the gradients of a backward to those of the masters, in full precision."""
+        for name, parameter in self.trained() if self.masters else ():
+            if parameter.grad is not None:
+                master, grad = self.masters[name], parameter.grad.float()
+                master.grad = grad if master.grad is None else master.grad.add_(grad)
+                parameter.grad = None
+
+    def spread(self) -> None:
+        """Take the masters' values over into the net."""
+        with torch.no_grad():
+            for name, parameter in self.trained() if self.masters else ():
+                parameter.copy_(self.masters[name])
+
+    def forget_gradients(self) -> None:
+        """Drop every gradient."""
+        for _, parameter in (*self.trained(), *self.masters.items()):
+            parameter.grad = None
 
     def narrow_vocabulary(self, ids: Iterable[int]) -> None:
         """Let only the embeddings of these tokens learn, where the table learns at all: the others have no gradient."""
@@ -190,11 +231,10 @@ class Model:
         return stream_of(rows, self.anatomy.first_position, self.device, share=share, grid=self._grid())
 
     def _grid(self) -> int:
-        """Tokens of a stream come in multiples of this: oneDNN writes code for each new shape, which for the gradient
-        of a weight takes as long as a tenth of an update of MiniLM."""
+        """Tokens of a stream come in multiples of this while it learns: oneDNN writes code for each new shape, which
+        takes 1 to 3 MB, and for the gradient of a weight as long as a tenth of an update of MiniLM."""
         learning = self.matmul.name == "onednn" and self.net.training and torch.is_grad_enabled()
-        blocks = anatomy.blocks(self.base, self.anatomy)
-        return 32 if learning and any(p.requires_grad and min(p.shape) > 64 for p in blocks.parameters()) else 1
+        return 32 if learning else 1
 
     def draws(self) -> bool:
         """Whether a forward draws random numbers: then what rows begin with in common must be computed for each."""
@@ -245,6 +285,9 @@ class Model:
                 x = self.kept.take(rows, stream.filler, next(self.base.parameters()).dtype)
                 start = None if x is None else (self.kept.blocks, x)
             return bodies.run(body, stream, self.depth, look, start=start, checkpointing=self.checkpointing)
+        for module in self.base.modules():
+            if isinstance(module, FastLinear):
+                module.matmul = self.matmul
         net: Any = self.base
         if self.checkpointing != net.is_gradient_checkpointing:
             switch = net.gradient_checkpointing_enable if self.checkpointing else net.gradient_checkpointing_disable

@@ -32,6 +32,7 @@ def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[
         parts = [loss.total / weights[name] for name, loss in losses.items() if weights[name]]
         if parts:
             torch.stack(parts).sum().backward()
+            model.collect()
         for name, loss in losses.items():
             sums[name] += float(loss.total.detach())
     return {name: total / weights[name] if weights[name] else 0.0 for name, total in sums.items()}

@@ -71,7 +71,7 @@ def fit(
 
     Raises RecipeError when a single row does not fit the memory that was allowed.
     """
-    trained = sum(p.numel() * p.element_size() for _, p in model.trained())
+    trained = sum(p.numel() * p.element_size() for _, p in model.learned())
     before = peak_bytes()
     release_freed_memory()
     now = resident_bytes()
@@ -150,7 +150,7 @@ def _measure(model: Model, task: Task, piece: Sequence[Example]) -> tuple[float,
     accumulate(model, task, [Piece(0, piece)], task.weights(piece))
     peak = peak_bytes()
     seconds = time.perf_counter() - began
-    model.net.zero_grad(set_to_none=True)
+    model.forget_gradients()
     torch.set_rng_state(state)
     return seconds, peak
 

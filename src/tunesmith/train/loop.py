@@ -58,7 +58,7 @@ def train(
 
     Raises NotFinite before such a gradient touches a weight.
     """
-    trained = [parameter for _, parameter in model.trained()]
+    learned = [parameter for _, parameter in model.learned()]
     for step in range(start, schedule.steps):
         began = time.perf_counter()
         rate = schedule.apply(optimizer, step)
@@ -67,12 +67,13 @@ def train(
         examples = [example for piece in pieces for example in piece.examples]
         weights = task.weights(examples)
 
-        norm = float(torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None]))
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None]))
         if not (math.isfinite(norm) and all(map(math.isfinite, losses.values()))):
             raise NotFinite(step, rows=batches.places(step))
         if any(weights.values()):
             clip(optimizer, norm, schedule.clip)
             optimizer.step()
+            model.spread()
         optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
 
@@ -100,7 +101,7 @@ def _gradients(model: Model, task: Task, batches: Batches, step: int) -> tuple[l
         try:
             return pieces, batches, accumulate(model, task, pieces, weights)
         except torch.OutOfMemoryError:
-            model.net.zero_grad(set_to_none=True)
+            model.forget_gradients()
             if all(len(piece.examples) == 1 for piece in pieces):
                 raise
         largest = max(sum(example.length for example in piece.examples) for piece in pieces)

@@ -1,0 +1,115 @@
+"""Half precision computes near what full precision computes, learns in full precision, and keeps every promise.
+
+On a CPU, where the code is the same and the speed is not the point.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from tunesmith import load, recipefile, run
+from tunesmith.events import Updated
+from tunesmith.models.precision import precision_of
+from tunesmith.prepare import prepare
+from tunesmith.train.accumulate import Piece, accumulate
+
+
+def values_of(request: pytest.FixtureRequest, kind: str, out: Path, precision: str, **changes: Any) -> dict[str, Any]:
+    model, rows = ("encoder", "labels_csv") if kind == "labels" else ("decoder", "chats_jsonl")
+    found = request.getfixturevalue(model), request.getfixturevalue(rows)
+    method = "full" if kind == "labels" else "lora"
+    settings = {"method": method, "evaluate__compare": False, "train__precision": precision, **changes}
+    values = tiny.recipe_values(*found, out, **settings)
+    values["model"] = {"name": str(found[0]), "dropout": 0}
+    return values
+
+
+@pytest.mark.parametrize("kind", ["labels", "chats"])
+def test_losses_in_bf16_follow_those_in_fp32(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        values = values_of(request, kind, tmp_path / precision, precision)
+        directory, prepared = run.begin(recipefile.build(values), None, [])
+        assert json.loads((directory.path / "plan.json").read_text())["precision"] == precision
+        if precision == "bf16":
+            assert all(p.dtype == torch.bfloat16 for p in prepared.model.net.parameters())
+            assert all(p.dtype == torch.float32 for _, p in prepared.model.learned())
+        losses[precision] = [e.losses["loss"] for e in run.go(directory, prepared) if isinstance(e, Updated)]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], rel=0.02)
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+
+
+def test_a_step_smaller_than_a_half_can_tell_is_not_lost(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Steps of 1e-5 beside weights of about 0.5: bf16 alone would stand still."""
+    values = values_of(request, "labels", tmp_path, "bf16", train__learning_rate=1e-5)
+    directory, prepared = run.begin(recipefile.build(values), None, [])
+    before = {name: tensor.clone() for name, tensor in prepared.model.state().items()}
+    list(run.go(directory, prepared))
+    moved = [name for name, tensor in prepared.model.state().items() if not torch.equal(tensor, before[name])]
+    assert len(moved) > 0.9 * len(before) - 1
+
+
+def test_gradients_of_pieces_add_up_in_full_precision(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    prepared = prepare(recipefile.build(values_of(request, "labels", tmp_path, "bf16")))
+    model, examples = prepared.model, [example for row in prepared.examples[:24] for example in row]
+    model.train()
+
+    def gradient(pieces: list[Piece]) -> torch.Tensor:
+        accumulate(model, prepared.task, pieces, {"loss": 24.0})
+        flat = torch.cat([torch.as_tensor(p.grad).flatten() for _, p in model.learned() if p.grad is not None])
+        model.forget_gradients()
+        assert flat.dtype == torch.float32
+        return flat
+
+    singles = [gradient([Piece(0, [example])]) for example in examples]
+    together = gradient([Piece(0, [example]) for example in examples])
+    assert torch.allclose(together, torch.stack(singles).sum(0), rtol=1e-5, atol=1e-7)
+
+
+def test_a_stopped_run_in_bf16_ends_in_the_same_bits(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    ends = []
+    for name, stop_at in (("whole", None), ("broken", 3)):
+        values = values_of(request, "chats", tmp_path / name, "bf16", train__save_every=1)
+        directory, prepared = run.begin(recipefile.build(values), None, [])
+        for event in run.go(directory, prepared):
+            if isinstance(event, Updated) and event.step == stop_at:
+                break
+        if stop_at:
+            again, prepared = run.resume(directory.path)
+            assert prepared is not None
+            list(run.go(again, prepared))
+        ends.append((directory.checkpoints / "last" / "trained.safetensors").read_bytes())
+    assert ends[0] == ends[1]
+
+
+def test_the_saved_model_holds_the_masters_and_the_predictor_computes_as_training_did(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    values = values_of(request, "labels", tmp_path, "bf16")
+    directory, prepared = run.begin(recipefile.build(values), None, [])
+    rows = list(prepared.splits.rows["test"])
+    list(run.go(directory, prepared))
+    trained = load_file(directory.checkpoints / "best" / "trained.safetensors")
+    saved = load_file(directory.model / "model.safetensors")
+    name = "encoder.layer.0.output.dense.weight"
+    assert saved[name].dtype == torch.float32
+    assert torch.equal(saved[name], trained[f"encoder.{name}"])
+    predictor = load(directory.path)
+    assert next(predictor.model.net.parameters()).dtype == torch.bfloat16
+    answers = predictor.predict([row["text"] for row in rows])
+    lines = (directory.path / "predictions" / "test.jsonl").read_text().splitlines()
+    stored = [json.loads(line)["prediction"] for line in lines]
+    assert [answer["label"] for answer in answers] == [answer["label"] for answer in stored]
+    assert [answer["probability"] for answer in answers] == pytest.approx([a["probability"] for a in stored], abs=1e-6)
+
+
+def test_full_precision_is_taken_where_nobody_says_otherwise_and_no_device_is_made_for_less() -> None:
+    assert precision_of("auto", torch.device("cpu")) == "fp32"
+    assert precision_of("bf16", torch.device("cpu")) == "bf16"
