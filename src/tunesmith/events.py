@@ -41,7 +41,7 @@ class Updated:
     tokens: int
     """Real tokens of the update, padding not counted."""
     padded: int
-    """Padding tokens that were computed beside them."""
+    """Padding and filler tokens that were computed beside them."""
     labels: float
     """Targets of the update: rows, or label tokens."""
     seconds: float

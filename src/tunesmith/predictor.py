@@ -169,10 +169,10 @@ def load(path: str | Path) -> Predictor:
     make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)
     model.load_state(checkpoint.read_trained(best))
     plan = run.json("plan")
-    if plan["precision"] == "bf16":
+    if plan.get("precision") == "bf16":
         model.halve()
     model.net.eval()
-    model.matmul = matmul.named(plan["matmul"])
+    model.matmul = matmul.named(plan.get("matmul", "blas"))
     return Predictor(run, recipe, task, source, model)
 
 

@@ -56,6 +56,8 @@ class Model:
     """What the frozen blocks made of rows, where that was kept."""
     checkpointing: bool = False
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
+    fillers: int = 0
+    """Tokens of filler that were computed so far."""
     _checked: bool = field(default=False, repr=False)
 
     @property
@@ -228,7 +230,9 @@ class Model:
         """Rows laid end to end; what they begin with in common once, where that changes nothing."""
         exact = self.sharing and self.kept is None and self.anatomy.family == "decoder" and self.device.type == "cpu"
         share = exact and not self.draws()
-        return stream_of(rows, self.anatomy.first_position, self.device, share=share, grid=self._grid())
+        made = stream_of(rows, self.anatomy.first_position, self.device, share=share, grid=self._grid())
+        self.fillers += made.filler
+        return made
 
     def _grid(self) -> int:
         """Tokens of a stream come in multiples of this while it learns: oneDNN writes code for each new shape, which

@@ -62,7 +62,9 @@ def train(
     for step in range(start, schedule.steps):
         began = time.perf_counter()
         rate = schedule.apply(optimizer, step)
-        model.train()
+        if not model.net.training:  # a look at the validation rows has left it so
+            model.train()
+        fillers = model.fillers
         pieces, batches, losses = _gradients(model, task, batches, step)
         examples = [example for piece in pieces for example in piece.examples]
         weights = task.weights(examples)
@@ -84,7 +86,9 @@ def train(
             grad_norm=norm,
             learning_rate=rate,
             tokens=sum(example.length for example in examples),
-            padded=sum(padding([e.length for e in piece.examples], model.layout) for piece in pieces),
+            padded=model.fillers
+            - fillers
+            + sum(padding([e.length for e in piece.examples], model.layout) for piece in pieces),
             labels=sum(weights.values()),
             seconds=seconds,
             budget=batches.budget,
