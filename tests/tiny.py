@@ -263,3 +263,19 @@ def train_to_end(values: dict[str, Any]) -> Any:
     from tunesmith import recipefile, run
 
     return run.train_recipe(recipefile.build(values))
+
+
+def last_bits(values: dict[str, Any], stop_at: int | None = None) -> bytes:
+    """The trained tensors that a run ends with; with `stop_at` it is left after that update and resumed."""
+    from tunesmith import recipefile, run
+    from tunesmith.events import Updated
+
+    directory, prepared = run.begin(recipefile.build(values), None, [])
+    for event in run.go(directory, prepared):
+        if isinstance(event, Updated) and event.step == stop_at:
+            break
+    if stop_at is not None:
+        again, resumed = run.resume(directory.path)
+        assert resumed is not None
+        list(run.go(again, resumed))
+    return bytes((directory.checkpoints / "last" / "trained.safetensors").read_bytes())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith import plugins
 from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
@@ -142,8 +142,12 @@ def _needs_columns(recipe: Recipe) -> bool:
     return bool(wanted - set(recipe.column_map()))
 
 
-def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
+def prepare(
+    recipe: Recipe, say: Say = lambda _: None, *, precision: Literal["auto", "fp32", "bf16"] | None = None
+) -> Prepared:
     """Read the rows, load the net, apply the method, encode. Raises UserError; writes nothing.
+
+    `precision` is that of a run's plan; None asks the recipe.
 
     A head that starts as the probe follows Kumar et al. 2022 (arXiv:2202.10054): tuning then distorts the pretrained
     states less than the large first gradients of a random head do.
@@ -168,7 +172,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     model.narrow_vocabulary(
         i for row in examples for example in row for part in example.parts.values() for i in part.ids
     )
-    if precision_of(recipe.train.precision, model.device) == "bf16":
+    if precision_of(precision or recipe.train.precision, model.device) == "bf16":
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
     return Prepared(recipe, found.task, method, source, found, model, examples, seconds)

@@ -19,6 +19,7 @@ from tunesmith.data import splits
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import matmul, save
+from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json
 from tunesmith.recipe import Recipe
@@ -74,7 +75,14 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
                     where=file["path"],
                     hint="put the old file back, or start a new run",
                 )
-    prepared = prepare(recipe, say)
+    plan = run.json("plan")
+    if not {"matmul", "trunk", "precision", "checkpointing"} <= plan.keys():
+        raise RunError(
+            "the run was begun by an earlier version, whose plan cannot be gone on with to the same bits",
+            where=str(run.path / "plan.json"),
+            hint="start a new run; `tunesmith predict` still opens this one",
+        )
+    prepared = prepare(recipe, say, precision=plan["precision"])
     if model_hash(prepared) != run.json("receipt")["model_sha256"]:
         raise RunError(
             "the pretrained model has changed since the run began",
@@ -264,6 +272,7 @@ def _conclude(state: _State) -> Iterator[Event]:
     recipe, task, model = prepared.recipe, prepared.task, prepared.model
     state.status("running")
     model.load_state(checkpoint.read_trained(run.checkpoints / "best"))
+    model.kept = None  # the rows to come are others
     began = time.perf_counter()
     yield Phase(f"scoring the tuned model on {prepared.final_split} rows")
     rows = prepared.splits.rows[prepared.final_split]
@@ -282,13 +291,28 @@ def _conclude(state: _State) -> Iterator[Event]:
     seconds["train"] = state.progress.seconds
     peak = max(fit.peak_bytes(), prepared.peak_bytes)
     summary = write_report.summary(run, prepared, result, seconds, state.progress.tokens, peak)
-    model.unhalve()
-    save.save(model, run.model, getattr(task, "labels", ()), write_report.card(summary, prepared.source.licence))
+    save.save(
+        _full_precision(prepared, run),
+        run.model,
+        getattr(task, "labels", ()),
+        write_report.card(summary, prepared.source.licence),
+    )
     yield Phase("writing the report")
     write_report.write(run, prepared, result, summary)
     reason = "all updates done" if state.progress.step >= state.steps else "the score had stopped rising"
     state.status("finished")
     yield Finished("finished", state.progress.step, reason)
+
+
+def _full_precision(prepared: Prepared, run: RunDir) -> Model:
+    """What is saved: after a run in half precision, the pretrained weights as they were, with what was learned."""
+    model = prepared.model
+    if not model.masters:
+        return model
+    fresh = prepared.task.build(prepared.source, prepared.recipe, prepared.recipe.train.seed)
+    prepared.method.apply(fresh, prepared.recipe.train.seed)
+    fresh.load_state(checkpoint.read_trained(run.checkpoints / "best"))
+    return fresh
 
 
 def _cautions(prepared: Prepared) -> Iterator[str]:

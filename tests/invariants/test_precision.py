@@ -12,6 +12,8 @@ import torch
 
 import tiny
 from tunesmith import load, recipefile, run
+from tunesmith import prepare as prepare_module
+from tunesmith.errors import RunError
 from tunesmith.events import Updated
 from tunesmith.models.precision import precision_of
 from tunesmith.prepare import prepare
@@ -72,19 +74,9 @@ def test_gradients_of_pieces_add_up_in_full_precision(request: pytest.FixtureReq
 
 
 def test_a_stopped_run_in_bf16_ends_in_the_same_bits(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    ends = []
-    for name, stop_at in (("whole", None), ("broken", 3)):
-        values = values_of(request, "chats", tmp_path / name, "bf16", train__save_every=1)
-        directory, prepared = run.begin(recipefile.build(values), None, [])
-        for event in run.go(directory, prepared):
-            if isinstance(event, Updated) and event.step == stop_at:
-                break
-        if stop_at:
-            again, prepared = run.resume(directory.path)
-            assert prepared is not None
-            list(run.go(again, prepared))
-        ends.append((directory.checkpoints / "last" / "trained.safetensors").read_bytes())
-    assert ends[0] == ends[1]
+    changes = {"precision": "bf16", "train__save_every": 1}
+    whole = tiny.last_bits(values_of(request, "chats", tmp_path / "whole", **changes))
+    assert tiny.last_bits(values_of(request, "chats", tmp_path / "broken", **changes), stop_at=3) == whole
 
 
 def test_the_saved_model_holds_the_masters_and_the_predictor_computes_as_training_did(
@@ -108,6 +100,45 @@ def test_the_saved_model_holds_the_masters_and_the_predictor_computes_as_trainin
     stored = [json.loads(line)["prediction"] for line in lines]
     assert [answer["label"] for answer in answers] == [answer["label"] for answer in stored]
     assert [answer["probability"] for answer in answers] == pytest.approx([a["probability"] for a in stored], abs=1e-6)
+
+
+def test_what_never_learned_is_saved_as_it_was_pretrained(
+    request: pytest.FixtureRequest, tmp_path: Path, decoder: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    values = values_of(request, "chats", tmp_path, "bf16", method={"name": "top-layers", "layers": 1})
+    directory, _ = run.begin(recipefile.build(values), None, [])
+    list(run.go(*run.resume(directory.path)))
+    before, after = load_file(decoder / "model.safetensors"), load_file(directory.model / "model.safetensors")
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if ".layers.0." in name or "embed" in name} <= same
+    assert "model.layers.1.mlp.up_proj.weight" not in same
+
+
+def test_positions_are_made_in_full_precision(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    prepared = prepare(recipefile.build(values_of(request, "chats", tmp_path, "bf16")))
+    assert prepared.model.base.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_a_run_goes_on_in_the_precision_of_its_plan(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "precision_of", lambda choice, _: "bf16" if choice != "fp32" else "fp32")
+    directory, prepared = run.begin(recipefile.build(values_of(request, "labels", tmp_path, "auto")), None, [])
+    assert prepared.model.masters
+    monkeypatch.undo()  # as on another machine, where `auto` means fp32
+    _, again = run.resume(directory.path)
+    assert again is not None and again.model.masters
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_words(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    directory, _ = run.begin(recipefile.build(values_of(request, "labels", tmp_path, "fp32")), None, [])
+    plan = json.loads((directory.path / "plan.json").read_text())
+    del plan["matmul"], plan["trunk"]
+    (directory.path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(RunError, match="earlier version"):
+        run.resume(directory.path)
 
 
 def test_full_precision_is_taken_where_nobody_says_otherwise_and_no_device_is_made_for_less() -> None:

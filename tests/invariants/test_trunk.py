@@ -1,6 +1,7 @@
 """What frozen blocks make is kept and used again, and nobody can tell but by the time it takes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 import tiny
 from tunesmith import recipefile, run
 from tunesmith.contracts import Tokens
-from tunesmith.events import Updated
+from tunesmith.errors import RecipeError, StorageError
+from tunesmith.events import Phase, Updated
 from tunesmith.prepare import Prepared, prepare
 from tunesmith.train import trunk
 from tunesmith.train.accumulate import Piece, accumulate
@@ -55,10 +57,12 @@ def test_a_whole_run_scores_the_same_with_and_without_it(encoder: Path, labels_c
     for choice in ("auto", "off", "fp16"):
         values = tiny.recipe_values(encoder, labels_csv, tmp_path / choice, method=METHODS[0], train__cache=choice)
         directory, prepared = run.begin(recipefile.build(values), None, [])
-        found[choice] = [event for event in run.go(directory, prepared) if isinstance(event, Updated)]
+        events = list(run.go(directory, prepared))
+        found[choice] = [event for event in events if isinstance(event, Updated)]
         plan = json.loads((directory.path / "plan.json").read_text())["trunk"]
         assert plan["blocks"] == (0 if choice == "off" else 1)
-        assert (prepared.model.kept is None) == (choice == "off")
+        ran = [event for event in events if isinstance(event, Phase) and "frozen blocks" in event.name]
+        assert len(ran) == (choice != "off")
     for choice, close in (("auto", 1e-5), ("fp16", 2e-2)):
         for kept, plain in zip(found[choice], found["off"], strict=True):
             assert kept.losses["loss"] == pytest.approx(plain.losses["loss"], rel=close)
@@ -68,21 +72,9 @@ def test_a_whole_run_scores_the_same_with_and_without_it(encoder: Path, labels_c
 def test_a_run_that_was_stopped_fills_it_again_and_ends_in_the_same_bits(
     encoder: Path, labels_csv: Path, tmp_path: Path
 ) -> None:
-    ends = []
-    for name, stop_at in (("whole", None), ("broken", 5)):
-        values = tiny.recipe_values(
-            encoder, labels_csv, tmp_path / name, method=METHODS[0], evaluate__compare=False, train__save_every=2
-        )
-        directory, prepared = run.begin(recipefile.build(values), None, [])
-        for event in run.go(directory, prepared):
-            if isinstance(event, Updated) and event.step == stop_at:
-                break
-        if stop_at:
-            again, prepared = run.resume(directory.path)
-            assert prepared is not None
-            list(run.go(again, prepared))
-        ends.append((directory.checkpoints / "last" / "trained.safetensors").read_bytes())
-    assert ends[0] == ends[1]
+    changes = {"method": METHODS[0], "evaluate__compare": False, "train__save_every": 2}
+    whole = tiny.last_bits(tiny.recipe_values(encoder, labels_csv, tmp_path / "whole", **changes))
+    assert tiny.last_bits(tiny.recipe_values(encoder, labels_csv, tmp_path / "broken", **changes), stop_at=5) == whole
 
 
 def test_a_table_on_disk_is_found_again_by_all_it_depends_on_and_made_anew_when_torn(
@@ -109,10 +101,15 @@ def test_a_table_on_disk_is_found_again_by_all_it_depends_on_and_made_anew_when_
         assert len(ran) == before + 1  # one weight or one character more: a miss
     bits = first.table.clone()
     del first, again
-    with open(file, "r+b") as torn:
-        torn.truncate(plan.bytes // 2)
-    healed = trunk.fill(prepared.model, plan, rows, "weights 1")
-    assert torch.equal(healed.table, bits) and file.stat().st_size == plan.bytes
+    for size in (plan.bytes // 2, plan.bytes):  # cut short, and of the right size but never written to the end
+        file.write_bytes(bytes(size))
+        healed = trunk.fill(prepared.model, plan, rows, "weights 1")
+        assert torch.equal(healed.table, bits) and file.stat().st_size == plan.bytes
+        del healed
+    before = len(ran)
+    prepared.model.halve()
+    trunk.fill(prepared.model, plan, rows, "weights 1")
+    assert len(ran) == before + 1  # what half precision makes is another table
 
 
 def test_nothing_is_kept_where_it_cannot_pay_or_be_right(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
@@ -135,3 +132,64 @@ def test_a_row_that_was_not_kept_is_computed(encoder: Path, labels_csv: Path, tm
         plain = model.class_logits(strange)
         model.kept = trunk.fill(model, prepared.trunk_plan(), prepared.seen_rows(), "x")
         assert torch.allclose(model.class_logits(strange), plain, atol=1e-6)
+
+
+def test_a_disk_that_is_full_or_a_folder_that_cannot_be_had_is_no_traceback_and_no_torn_table(
+    encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0])
+    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
+    plan = prepared.trunk_plan()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(StorageError, match="no space left"):
+            trunk.fill(prepared.model, plan, prepared.seen_rows(), "weights")
+    assert not list(trunk.cache_folder().iterdir())
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    assert prepared.trunk_plan() == TrunkPlan()
+
+
+def test_tables_that_nobody_uses_and_halves_of_dead_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = trunk.cache_folder()
+    for name, days in (
+        ("a.trunk", 31),
+        ("a.sha256", 31),
+        ("b.trunk", 29),
+        (".c.trunk.1.tmp", 2),
+        (".d.trunk.2.tmp", 0),
+    ):
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (0, time.time() - days * 86_400))
+    trunk.prune(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [".d.trunk.2.tmp", "b.trunk"]
+
+
+def test_a_value_that_half_precision_cannot_hold_is_said(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0], train__cache="fp16")
+    with torch.no_grad():
+        prepared.model.base.encoder.layer[0].output.LayerNorm.bias.fill_(1e5)
+    with pytest.raises(RecipeError, match="half precision"):
+        trunk.fill(prepared.model, prepared.trunk_plan(), prepared.seen_rows(), "x")
+
+
+def test_what_was_kept_comes_in_the_dtype_of_the_net(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0])
+    rows = prepared.seen_rows()[:2]
+    kept = trunk.fill(prepared.model, prepared.trunk_plan(), rows, "x")
+    found = kept.take(rows, 3, torch.zeros(1, dtype=torch.bfloat16))
+    assert found is not None and found.dtype == torch.bfloat16
+    assert len(found) == sum(len(row.ids) for row in rows) + 3

@@ -25,12 +25,13 @@ class Kept:
     spans: dict[tuple[int, ...], tuple[int, int]]
     """Token ids of a row -> its first token in the table, and one past its last."""
 
-    def take(self, rows: Sequence[Tokens], filler: int, dtype: torch.dtype) -> Tensor | None:
-        """Activations of rows laid end to end, with zeros for filler; None where a row is not there."""
+    def take(self, rows: Sequence[Tokens], filler: int, like: Tensor) -> Tensor | None:
+        """Activations of rows laid end to end, with zeros for filler, of the dtype and on the device of `like`; None
+        where a row is not there."""
         found = [self.spans.get(row.ids) for row in rows]
         pieces = [self.table[span[0] : span[1]] for span in found if span is not None]
         if len(pieces) < len(rows):
             return None
         if filler:
             pieces.append(self.table.new_zeros(filler, self.table.shape[1]))
-        return torch.cat(pieces).to(dtype)
+        return torch.cat(pieces).to(like)

@@ -22,9 +22,11 @@ from tunesmith.models.fused import FastLinear
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
-from tunesmith.models.segments import Look
+from tunesmith.models.segments import Look, pairs
 from tunesmith.models.stream import Stream, stream_of
 from tunesmith.models.text import TextEncoder
+
+_LOOK_BYTES = 2**26
 
 Kind = Literal["classifier", "causal-lm"]
 Pooling = Literal["mean", "cls", "last"]
@@ -58,6 +60,7 @@ class Model:
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
     fillers: int = 0
     """Tokens of filler that were computed so far."""
+    _stock_checkpointing: bool = field(default=False, repr=False)
     _checked: bool = field(default=False, repr=False)
 
     @property
@@ -112,18 +115,10 @@ class Model:
         return list(self.masters.items()) or self.trained()
 
     def halve(self) -> None:
-        """Go on in bfloat16, with masters in full precision for what learns."""
+        """Go on in bfloat16, with masters in full precision for what learns. Buffers stay: positions come from them."""
         self.masters = {name: nn.Parameter(p.detach().float().clone()) for name, p in self.trained()}
-        self.net.to(torch.bfloat16)
-
-    def unhalve(self) -> None:
-        """Back to full precision, the masters' values in their places."""
-        if self.masters:
-            masters, self.masters = self.masters, {}
-            self.net.float()
-            with torch.no_grad():
-                for name, parameter in self.trained():
-                    parameter.copy_(masters[name])
+        for parameter in self.net.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
 
     def collect(self) -> None:
         """Add the gradients of a backward to those of the masters, in full precision."""
@@ -283,19 +278,23 @@ class Model:
     def _trunk(self, rows: Sequence[Tokens], stream: Stream, look: Look | None) -> Tensor:
         """Last hidden states [tokens, width], or [looked at, width]."""
         body = self.body()
+        if look is not None and body is not None and self._wide(stream, look):
+            return self._trunk(rows, stream, None)[look.index]
         if body is not None:
             start = None
             if self.kept is not None and stream.places is None:
-                x = self.kept.take(rows, stream.filler, next(self.base.parameters()).dtype)
+                x = self.kept.take(rows, stream.filler, next(self.base.parameters()))
                 start = None if x is None else (self.kept.blocks, x)
             return bodies.run(body, stream, self.depth, look, start=start, checkpointing=self.checkpointing)
         for module in self.base.modules():
             if isinstance(module, FastLinear):
                 module.matmul = self.matmul
         net: Any = self.base
-        if self.checkpointing != net.is_gradient_checkpointing:
-            switch = net.gradient_checkpointing_enable if self.checkpointing else net.gradient_checkpointing_disable
-            switch(*([{"use_reentrant": False}] if self.checkpointing else []))
+        if self.checkpointing and not self._stock_checkpointing:
+            net.gradient_checkpointing_enable({"use_reentrant": False})
+        elif self._stock_checkpointing and not self.checkpointing:
+            net.gradient_checkpointing_disable()
+        self._stock_checkpointing = self.checkpointing
         more = {"use_cache": False} if self.anatomy.family == "decoder" else {}
         ids, positions = stream.ids[None], stream.positions[None]
         out = self.base(input_ids=ids, position_ids=positions, attention_mask=None, stream=stream, **more)
@@ -304,6 +303,12 @@ class Model:
             self._checked = True
         states = out.last_hidden_state[0]
         return torch.as_tensor(states if look is None else states[look.index])
+
+    def _wide(self, stream: Stream, look: Look) -> bool:
+        """Whether the last block would keep more for the tokens looked at than it saves: their attention is not the
+        flash kernel's, and keeps weights [heads, looked at, tokens of the row]."""
+        heads = int(getattr(self.config, "num_attention_heads", 12))
+        return 3 * 4 * heads * pairs(stream, look) > _LOOK_BYTES
 
     def _padded(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         longest = max(len(row.ids) for row in rows)

@@ -62,6 +62,11 @@ def available_bytes() -> int:
     """Memory that can still be taken on the device that `pick_device` names."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
+    return host_bytes()
+
+
+def host_bytes() -> int:
+    """Memory of the machine that can still be taken."""
     with open("/proc/meminfo") as file:
         for line in file:
             if line.startswith("MemAvailable:"):

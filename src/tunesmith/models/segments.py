@@ -28,6 +28,12 @@ class Look:
     places: tuple[int, ...]
 
 
+def pairs(stream: Stream, look: Look) -> int:
+    """Pairs of a token that asks and a token that it may see, padding not counted."""
+    asked = _offsets(stream.segments, look)
+    return sum(len(one.offsets) * (one.segment.before + one.segment.length) for one in asked)
+
+
 @dataclass(frozen=True)
 class Side:
     """Tokens of consecutive segments as [rows, longest, ...], padded where lengths differ."""

@@ -25,7 +25,7 @@ def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[
 
     `weights` are those of all pieces together. An update without labels has a loss of 0 and changes nothing.
     """
-    sums = dict.fromkeys(weights, 0.0)
+    sums = {name: torch.zeros((), dtype=torch.float64, device=model.device) for name in weights}
     for piece in pieces:
         torch.manual_seed(piece.seed)
         losses = task.loss(model, piece.examples)
@@ -34,8 +34,8 @@ def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[
             torch.stack(parts).sum().backward()
             model.collect()
         for name, loss in losses.items():
-            sums[name] += float(loss.total.detach())
-    return {name: total / weights[name] if weights[name] else 0.0 for name, total in sums.items()}
+            sums[name] += loss.total.detach()  # read once an update: a GPU need not be waited for in between
+    return {name: float(total) / weights[name] if weights[name] else 0.0 for name, total in sums.items()}
 
 
 def piece_seed(seed: int, step: int, number: int) -> int:

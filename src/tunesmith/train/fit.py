@@ -74,7 +74,7 @@ def fit(
     trained = sum(p.numel() * p.element_size() for _, p in model.learned())
     before = peak_bytes()
     release_freed_memory()
-    now = resident_bytes()
+    now = used_bytes()
     allowed = now + int(_SHARE * available_bytes()) if memory == "auto" else int(memory * 2**30)
     worst = worst_piece(examples, START, batch_size)
     if not thorough:
@@ -147,12 +147,20 @@ def _measure(model: Model, task: Task, piece: Sequence[Example]) -> tuple[float,
     release_freed_memory()
     began = time.perf_counter()
     _reset_peak()
-    accumulate(model, task, [Piece(0, piece)], task.weights(piece))
-    peak = peak_bytes()
+    try:
+        accumulate(model, task, [Piece(0, piece)], task.weights(piece))
+        peak = peak_bytes()
+    except torch.OutOfMemoryError:  # of a GPU: the piece is too large, which is what was asked
+        peak = 2**62
     seconds = time.perf_counter() - began
     model.forget_gradients()
     torch.set_rng_state(state)
     return seconds, peak
+
+
+def used_bytes() -> int:
+    """Memory taken now, of the kind that `peak_bytes` tells the most of."""
+    return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else resident_bytes()
 
 
 def resident_bytes() -> int:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +21,11 @@ import torch
 
 from tunesmith.contracts import Tokens
 from tunesmith.data.batches import cut
+from tunesmith.errors import RecipeError
 from tunesmith.models.kept import Kept
 from tunesmith.models.model import Model
-from tunesmith.models.precision import available_bytes, free_disk
+from tunesmith.models.precision import free_disk, host_bytes
+from tunesmith.rundir import guarded, sync_folder, write_bytes
 
 Choice = Literal["auto", "off", "fp16"]
 _VISITS = 1.2
@@ -29,6 +33,7 @@ _VISITS = 1.2
 _MEMORY_SHARE = 0.25
 _DISK_SHARE = 0.5
 _BUDGET = 4096
+_DAY = 86_400.0
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -56,14 +61,16 @@ def decide(model: Model, rows: Sequence[Tokens], visits: float, choice: Choice, 
     dtype: Literal["fp32", "fp16"] = "fp16" if choice == "fp16" else "fp32"
     tokens = sum(len(ids) for ids in {row.ids for row in rows})
     size = tokens * int(model.config.hidden_size) * _DTYPES[dtype].itemsize
-    room = available_bytes() if memory is None else int(memory * 2**30)
+    room = host_bytes() if memory is None else int(memory * 2**30)
     learned = 3 * (model.depth - blocks)  # a forward counts one, a backward two
     saves = blocks / (blocks + learned) * (1 - 1 / visits)
     if size <= _MEMORY_SHARE * room:
         return TrunkPlan(blocks, dtype, "memory", size, saves)
-    if size <= _DISK_SHARE * free_disk(cache_folder()):
-        return TrunkPlan(blocks, dtype, "disk", size, saves)
-    return TrunkPlan()
+    try:
+        fits = size <= _DISK_SHARE * free_disk(cache_folder())
+    except OSError:  # no cache folder can be had here
+        fits = False
+    return TrunkPlan(blocks, dtype, "disk", size, saves) if fits else TrunkPlan()
 
 
 def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -> Kept:
@@ -82,16 +89,46 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
         table = torch.empty(shape, dtype=dtype)
         _run(model, plan.blocks, different, spans, table)
         return Kept(plan.blocks, table, spans)
-    path = cache_folder() / f"{_key(model, plan, different, identity)}.trunk"
-    size = shape[0] * shape[1] * dtype.itemsize
-    if not path.is_file() or path.stat().st_size != size:
+    folder = cache_folder()
+    prune(folder)
+    path = folder / f"{_key(model, plan, different, identity)}.trunk"
+    if not _whole(path):
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
+            with guarded(path, plan.bytes), open(temporary, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)  # full now, or never
             _run(model, plan.blocks, different, spans, _mapped(temporary, shape, dtype))
-            temporary.replace(path)  # whole, or not there
+            with guarded(path), open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+                write_bytes(_sum_of(path), hashlib.file_digest(file, "sha256").hexdigest().encode())
+                temporary.replace(path)
+                sync_folder(folder)
         finally:
             temporary.unlink(missing_ok=True)
+    os.utime(path)
     return Kept(plan.blocks, _mapped(path, shape, dtype), spans)
+
+
+def prune(folder: Path) -> None:
+    """Remove tables that were not used for a month, and what dead processes left half-written."""
+    now = time.time()
+    for path in (*folder.glob("*.trunk"), *folder.glob("*.sha256"), *folder.glob(".*.tmp")):
+        old = _DAY if path.name.startswith(".") else 30 * _DAY
+        if now - path.stat().st_mtime > old:
+            path.unlink(missing_ok=True)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a table is there with the sum that was taken when it was written."""
+    if not path.is_file() or not _sum_of(path).is_file():
+        return False
+    os.utime(_sum_of(path))
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == _sum_of(path).read_text()
+
+
+def _sum_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
 def cache_folder() -> Path:
@@ -108,7 +145,9 @@ def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> torch.Ten
 
 def _key(model: Model, plan: TrunkPlan, rows: Sequence[tuple[int, ...]], identity: str) -> str:
     digest = hashlib.sha256()
-    digest.update(json.dumps([identity, plan.blocks, plan.dtype, model.matmul.name, torch.get_num_threads()]).encode())
+    computed = [str(next(model.base.parameters()).dtype), model.device.type, model.matmul.name, torch.get_num_threads()]
+    versions = [version(name) for name in ("tunesmith", "torch", "transformers")]
+    digest.update(json.dumps([identity, plan.blocks, plan.dtype, computed, versions]).encode())
     for ids in rows:
         digest.update(json.dumps(ids).encode())
     return digest.hexdigest()[:32]
@@ -129,3 +168,9 @@ def _run(
         for row, state in zip(tokens, states.split([len(row.ids) for row in tokens]), strict=True):
             start, stop = spans[row.ids]
             table[start:stop] = state
+            if table.dtype == torch.float16 and not bool(torch.isfinite(table[start:stop]).all()):
+                raise RecipeError(
+                    "what the frozen blocks make of a row does not fit half precision",
+                    where="train.cache",
+                    hint="set it to `auto`",
+                )

@@ -12,6 +12,8 @@ import torch
 import tiny
 from tunesmith import recipefile, run
 from tunesmith.events import Updated, Warned
+from tunesmith.models.loss import label_positions
+from tunesmith.models.segments import Look, pairs
 from tunesmith.prepare import Prepared, prepare
 from tunesmith.train import fit
 from tunesmith.train.accumulate import Piece, accumulate
@@ -106,6 +108,44 @@ def test_checkpointing_is_taken_where_the_memory_is_too_small_without(
     tight = fit.fit(prepared.model, prepared.task, examples, 1.7, 64)
     assert tight.checkpointing and prepared.model.checkpointing
     assert tight.peak_bytes <= 1.7 * 2**30
+
+
+def test_a_piece_that_a_device_has_no_memory_for_is_measured_as_too_large(
+    encoder: Path, labels_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(recipefile.build({"model": str(encoder), "data": str(labels_csv)}))
+    examples = [example for row in prepared.examples for example in row]
+    given = fit.accumulate
+
+    def scarce(model: Any, task: Any, pieces: Any, weights: Any) -> Any:
+        if sum(example.length for example in pieces[0].examples) > 500:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return given(model, task, pieces, weights)
+
+    monkeypatch.setattr(fit, "accumulate", scarce)
+    assert fit.fit(prepared.model, prepared.task, examples, 40, 64, thorough=True).budget <= 512
+
+
+def test_tokens_looked_at_in_long_rows_take_no_more_than_was_foretold(tmp_path: Path) -> None:
+    """Nearly all of a long row is learned: attention at some tokens only would keep [heads, asked, length]."""
+    folder = tiny.make_decoder(tmp_path / "long", "llama", 4096)
+    words = " ".join(tiny.WORDS * 14)
+    rows = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"where {n}", "completion": words} for n in range(30)])
+    values = tiny.recipe_values(folder, rows, tmp_path, method={"name": "top-layers", "layers": 1})
+    prepared = prepare(recipefile.build(values))
+    row = prepared.examples[0][0].parts["text"]
+    assert len(row.ids) > 1000
+    positions, _, _ = label_positions([row], torch.device("cpu"))
+    stream = prepared.model.stream([row])
+    look = Look(positions, tuple(positions.tolist()))
+    assert pairs(stream, look) > 0.8 * len(row.ids) ** 2
+    assert prepared.model._wide(stream, look)
+    short = Look(positions[:2], tuple(positions[:2].tolist()))
+    assert not prepared.model._wide(stream, short)
+    with torch.no_grad():
+        whole = prepared.model.states([row])[0]
+        assert torch.allclose(prepared.model.states_at([row], positions), whole[positions], atol=1e-5)
+        assert torch.allclose(prepared.model.states_at([row], positions[:2]), whole[positions[:2]], atol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
