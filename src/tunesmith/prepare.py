@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith import plugins
-from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
+from tunesmith.contracts import BadRow, Example, Method, Purpose, Row, Task, Tokens
 from tunesmith.data import infer, splits
 from tunesmith.data.batches import Plan
 from tunesmith.data.read import refuse_bad
@@ -68,9 +68,8 @@ class Prepared:
 
     def seen_rows(self) -> list[Tokens]:
         """The rows that are run more than once: of training, and of the looks at the validation rows."""
-        looked = [self.task.encode(row, self.model, "answer") for row in self.splits.rows["validation"]]
-        if self.model.kind == "causal-lm":  # looked at by their loss
-            looked = [self.task.encode(row, self.model, "learn") for row in self.splits.rows["validation"]]
+        purpose: Purpose = "learn" if self.model.kind == "causal-lm" else "answer"  # a decoder's look is at its loss
+        looked = [self.task.encode(row, self.model, purpose) for row in self.splits.rows["validation"]]
         return [part for row in (*self.examples, *looked) for example in row for part in example.parts.values()]
 
     def trunk_plan(self) -> TrunkPlan:
@@ -78,7 +77,7 @@ class Prepared:
         train = self.recipe.train
         visits = self.schedule().steps / self.plan().per_epoch
         memory = None if train.memory == "auto" else train.memory
-        return decide(self.model, self.seen_rows(), visits, train.cache, memory)
+        return decide(self.model, self.seen_rows, visits, train.cache, memory)
 
     def rates(self) -> tuple[float, float]:
         """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""

@@ -25,6 +25,14 @@ def ready(model: Path, rows: Path, tmp_path: Path, method: Any, **changes: Any) 
     return prepare(recipefile.build(tiny.recipe_values(model, rows, tmp_path, method=method, **changes)))
 
 
+def on_disk(model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prepared, TrunkPlan]:
+    """A net whose table goes to a file of a cache of its own, since no memory may be taken."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
+    prepared = ready(model, rows, tmp_path, METHODS[0])
+    return prepared, prepared.trunk_plan()
+
+
 def gradient(prepared: Prepared) -> tuple[float, torch.Tensor]:
     examples = [example for row in prepared.examples[:16] for example in row]
     prepared.model.train()
@@ -80,10 +88,7 @@ def test_a_run_that_was_stopped_fills_it_again_and_ends_in_the_same_bits(
 def test_a_table_on_disk_is_found_again_by_all_it_depends_on_and_made_anew_when_torn(
     encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0])
-    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
-    plan = prepared.trunk_plan()
+    prepared, plan = on_disk(encoder, labels_csv, tmp_path, monkeypatch)
     assert plan.place == "disk" and plan.bytes > 0
     rows = prepared.seen_rows()
     ran = []
@@ -140,10 +145,7 @@ def test_a_disk_that_is_full_or_a_folder_that_cannot_be_had_is_no_traceback_and_
     import errno
     import os
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    prepared = ready(encoder, labels_csv, tmp_path, METHODS[0])
-    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
-    plan = prepared.trunk_plan()
+    prepared, plan = on_disk(encoder, labels_csv, tmp_path, monkeypatch)
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -193,3 +195,16 @@ def test_what_was_kept_comes_in_the_dtype_of_the_net(encoder: Path, labels_csv: 
     found = kept.take(rows, 3, torch.zeros(1, dtype=torch.bfloat16))
     assert found is not None and found.dtype == torch.bfloat16
     assert len(found) == sum(len(row.ids) for row in rows) + 3
+
+
+def test_tables_lie_in_the_cache_that_models_lie_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "own"))
+    assert trunk.cache_folder() == tmp_path / "own" / "trunk"
+
+
+def test_no_row_is_encoded_to_plan_where_nothing_is_frozen(
+    encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = ready(encoder, labels_csv, tmp_path, "full")
+    monkeypatch.setattr(Prepared, "seen_rows", lambda _: pytest.fail("rows were asked for"))
+    assert prepared.trunk_plan() == TrunkPlan()

@@ -58,25 +58,12 @@ class Lora(Method):
                     hint=did_you_mean(str(odd), known),
                 )
         if self.layers is not None:
-            chosen = [path for path in chosen if path in _top(model, self.layers)]
+            last = anatomy.last_blocks(model.base, model.anatomy, self.layers)
+            chosen = [path for path in chosen if model.depth_of(f"{model.root}.{path}") in last]
         for path in chosen:
             adapters.wrap(model.base, path, self.rank, self.alpha, self.dropout, seed + zlib.crc32(path.encode()))
         if self.start is not None:
             adapters.load_peft(model.net, Path(self.start))
-
-
-def _top(model: Model, layers: int) -> set[str]:
-    """Paths of the matrix products in the last blocks. Raises RecipeError for more blocks than there are."""
-    from tunesmith.models import anatomy
-
-    if layers > model.depth:
-        raise RecipeError(
-            f"the model has {model.depth} blocks, {layers} were asked for",
-            where="method.layers",
-            hint=f"set it to {model.depth} or less",
-        )
-    paths = [path for path, _ in anatomy.linear_layers(model.base, model.anatomy)]
-    return {path for path in paths if (model.depth_of(f"{model.root}.{path}") or 0) >= model.depth - layers}
 
 
 plugin = Lora

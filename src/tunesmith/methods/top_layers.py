@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Ge
 
 from tunesmith.contracts import Method
-from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.models.model import Model
@@ -28,12 +27,7 @@ class TopLayers(Method):
         from tunesmith.models import anatomy
 
         stack = anatomy.blocks(model.base, model.anatomy)
-        if self.layers > len(stack):
-            raise RecipeError(
-                f"the model has {len(stack)} blocks, {self.layers} were asked for",
-                where="method.layers",
-                hint=f"set it to {len(stack)} or less",
-            )
+        last = anatomy.last_blocks(model.base, model.anatomy, self.layers)
         model.freeze()
         after = [
             model.base.get_submodule(name)
@@ -41,7 +35,7 @@ class TopLayers(Method):
             if getattr(model.base, name, None) is not None
         ]
         trunk = {id(parameter) for parameter in model.base.parameters()}
-        for module in (*stack[-self.layers :], *after):
+        for module in (*(stack[number] for number in last), *after):
             for parameter in module.parameters():
                 parameter.requires_grad_(True)
         for _, child in model.head_modules():

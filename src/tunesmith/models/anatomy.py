@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,6 +78,18 @@ def blocks(base: nn.Module, anatomy: Anatomy) -> nn.ModuleList:
     found = base.get_submodule(anatomy.blocks)
     assert isinstance(found, nn.ModuleList), anatomy.blocks
     return found
+
+
+def last_blocks(base: nn.Module, anatomy: Anatomy, count: int) -> range:
+    """Numbers of the last blocks. Raises RecipeError for more than there are."""
+    depth = len(blocks(base, anatomy))
+    if count > depth:
+        raise RecipeError(
+            f"the model has {depth} blocks, {count} were asked for",
+            where="method.layers",
+            hint=f"set it to {depth} or less",
+        )
+    return range(depth - count, depth)
 
 
 def linear_layers(base: nn.Module, anatomy: Anatomy) -> Iterator[tuple[str, nn.Module]]:

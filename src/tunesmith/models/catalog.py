@@ -187,10 +187,10 @@ def _silent(_: str) -> None:
 
 
 def _place(entry: Entry) -> Path:
-    return _cache() / "models" / f"{entry.name}-{entry.version}-{entry.sha256[:8]}"
+    return cache_root() / "models" / f"{entry.name}-{entry.version}-{entry.sha256[:8]}"
 
 
-def _cache() -> Path:
+def cache_root() -> Path:
     """$TUNESMITH_CACHE, else `tunesmith` in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("TUNESMITH_CACHE"):
         return Path(own).expanduser().absolute()

@@ -211,11 +211,11 @@ class Model:
         """Logits [rows, labels] of a classifier."""
         if isinstance(self.net, PooledClassifier):
             return torch.as_tensor(self.net(*self.states(rows)))
-        ends = torch.tensor([len(row.ids) for row in rows], device=self.device).cumsum(0)
+        lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
+        ends = lengths.cumsum(0)
         if self.pooling == "last":
             return torch.as_tensor(self.net.get_submodule("score")(self.states_at(rows, ends - 1)))
-        starts = ends - torch.tensor([len(row.ids) for row in rows], device=self.device)
-        return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, starts))
+        return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, ends - lengths))
 
     def body(self) -> bodies.Body | None:
         """The trunk as blocks that can be run by themselves, where their shape is known."""

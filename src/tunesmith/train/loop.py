@@ -29,9 +29,13 @@ class Batches:
     plan: Plan
     budget: int
 
+    def chosen(self, step: int) -> list[Example]:
+        """The examples of an update, in the plan's order."""
+        return [example for k in self.plan.at(step) for example in self.examples[k]]
+
     def at(self, step: int, layout: str) -> list[Piece]:
         """The micro-batches of an update."""
-        chosen = [example for k in self.plan.at(step) for example in self.examples[k]]
+        chosen = self.chosen(step)
         cuts = cut([example.length for example in chosen], self.budget, "padded" if layout == "padded" else "packed")
         return [
             Piece(piece_seed(self.plan.seed, step, number), [chosen[k] for k in positions])
@@ -65,9 +69,9 @@ def train(
         if not model.net.training:  # a look at the validation rows has left it so
             model.train()
         fillers = model.fillers
-        pieces, batches, losses = _gradients(model, task, batches, step)
-        examples = [example for piece in pieces for example in piece.examples]
+        examples = batches.chosen(step)
         weights = task.weights(examples)
+        pieces, batches, losses = _gradients(model, task, batches, step, weights)
 
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None]))
         if not (math.isfinite(norm) and all(map(math.isfinite, losses.values()))):
@@ -96,12 +100,13 @@ def train(
         )
 
 
-def _gradients(model: Model, task: Task, batches: Batches, step: int) -> tuple[list[Piece], Batches, dict[str, float]]:
+def _gradients(
+    model: Model, task: Task, batches: Batches, step: int, weights: dict[str, float]
+) -> tuple[list[Piece], Batches, dict[str, float]]:
     """The gradients of an update, and its losses. A device that runs out of memory gets the same update in pieces half
     as large, from here on. Raises torch.OutOfMemoryError when a row alone does not fit."""
     while True:
         pieces = batches.at(step, model.layout)
-        weights = task.weights([example for piece in pieces for example in piece.examples])
         try:
             return pieces, batches, accumulate(model, task, pieces, weights)
         except torch.OutOfMemoryError:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from tunesmith.contracts import Tokens
 from tunesmith.data.batches import cut
 from tunesmith.errors import RecipeError
+from tunesmith.models.catalog import cache_root
 from tunesmith.models.kept import Kept
 from tunesmith.models.model import Model
 from tunesmith.models.precision import free_disk, host_bytes
@@ -53,13 +54,16 @@ class TrunkPlan:
         return asdict(self)
 
 
-def decide(model: Model, rows: Sequence[Tokens], visits: float, choice: Choice, memory: float | None) -> TrunkPlan:
-    """Keep where rows are seen more than once and the table fits in memory or on disk. `memory` is in GB."""
+def decide(
+    model: Model, rows: Callable[[], Sequence[Tokens]], visits: float, choice: Choice, memory: float | None
+) -> TrunkPlan:
+    """Keep where rows are seen more than once and the table fits in memory or on disk. `rows` is asked only where
+    something is frozen; `memory` is in GB."""
     blocks = model.frozen_blocks()
     if choice == "off" or blocks == 0 or visits < _VISITS or model.layout != "packed" or model.body() is None:
         return TrunkPlan()
     dtype: Literal["fp32", "fp16"] = "fp16" if choice == "fp16" else "fp32"
-    tokens = sum(len(ids) for ids in {row.ids for row in rows})
+    tokens = sum(len(ids) for ids in {row.ids for row in rows()})
     size = tokens * int(model.config.hidden_size) * _DTYPES[dtype].itemsize
     room = host_bytes() if memory is None else int(memory * 2**30)
     learned = 3 * (model.depth - blocks)  # a forward counts one, a backward two
@@ -133,8 +137,7 @@ def _sum_of(path: Path) -> Path:
 
 def cache_folder() -> Path:
     """Where tables on disk are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "tunesmith" / "trunk"
+    folder = cache_root() / "trunk"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
