@@ -40,4 +40,4 @@ docs: $(VENV)/.installed
 	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
 
 clean:
-	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-bench-factory .pytest_cache .mypy_cache .ruff_cache

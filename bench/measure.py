@@ -19,7 +19,7 @@ ROOT = peers.ROOT
 THREADS = 2
 QUIET = 0.1
 """Cores that other programs may keep busy: two threads that wait for each other suffer far more than their share."""
-_SIDES = {"ours": sys.executable, "theirs": str(peers.PYTHON)}
+_SIDES = {"ours": sys.executable, "theirs": str(peers.PEERS.python), "factory": str(peers.FACTORY.python)}
 
 Side = dict[str, Any]
 """What a side wrote: losses, tokens, labels, train_seconds, moved ... with wall_seconds and peak_bytes."""

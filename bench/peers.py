@@ -1,4 +1,4 @@
-"""The peers' own environment, and what a result was measured with."""
+"""The peers' own environments, and what a result was measured with."""
 
 from __future__ import annotations
 
@@ -8,34 +8,57 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PINS = ROOT / "bench" / "peers.txt"
-VENV = ROOT / ".venv-bench"
-PYTHON = VENV / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment and the file that pins every package of it."""
+
+    folder: Path
+    file: Path
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    def pins(self) -> dict[str, str]:
+        """Package -> its pin, as `name==version`."""
+        lines = [line for line in self.file.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+        return {line.partition("==")[0]: line for line in lines}
+
+    def install(self) -> None:
+        """Make it when it is missing, or when the pins have changed since it was made."""
+        mark = self.folder / ".installed"
+        wanted = hashlib.sha256(self.file.read_bytes()).hexdigest()
+        if mark.is_file() and mark.read_text() == wanted:
+            return
+        print(f"making {self.folder.name} from bench/{self.file.name}, once", flush=True)
+        pip = [str(self.python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
+        # First and exact: a looser torch may bring gigabytes of CUDA.
+        subprocess.run([*pip, self.pins()["torch"]], check=True)
+        # All that is needed is in the file: a package may ask for one that is not to be had for this torch.
+        subprocess.run([*pip, "--no-deps", "-r", str(self.file)], check=True)
+        mark.write_text(wanted)
+
+
+PEERS = Environment(ROOT / ".venv-bench", ROOT / "bench" / "peers.txt")
+"""Transformers' Trainer, TRL and PEFT."""
+FACTORY = Environment(ROOT / ".venv-bench-factory", ROOT / "bench" / "factory.txt")
+"""LLaMA-Factory, which allows older versions of those only."""
 
 
 def install() -> None:
-    """Make `.venv-bench` when it is missing, or when the pins have changed since it was made."""
-    mark = VENV / ".installed"
-    wanted = hashlib.sha256(PINS.read_bytes()).hexdigest()
-    if mark.is_file() and mark.read_text() == wanted:
-        return
-    print(f"making {VENV.name} from bench/{PINS.name}, once", flush=True)
-    pip = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-    subprocess.run([*pip, pins()["torch"]], check=True)  # first and exact: a looser one may bring gigabytes of CUDA
-    subprocess.run([*pip, "-r", str(PINS)], check=True)
-    mark.write_text(wanted)
-
-
-def pins() -> dict[str, str]:
-    """Package -> its pin, as `name==version`."""
-    lines = [line for line in PINS.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    return {line.partition("==")[0]: line for line in lines}
+    """Both."""
+    PEERS.install()
+    FACTORY.install()
 
 
 def setting() -> dict[str, Any]:
@@ -47,6 +70,7 @@ def setting() -> dict[str, Any]:
         "versions": {
             "tunesmith": version("tunesmith"),
             "python": platform.python_version(),
-            **{name: pins()[name].partition("==")[2] for name in ("torch", "transformers", "peft", "trl")},
+            **{name: PEERS.pins()[name].partition("==")[2] for name in ("torch", "transformers", "peft", "trl")},
+            "llamafactory": FACTORY.pins()["llamafactory"].partition("==")[2],
         },
     }
