@@ -53,7 +53,7 @@ def _lengths(prepared: Prepared) -> tuple[dict[str, dict[str, float]], list[Find
 
     lengths, findings = {}, []
     for name, rows in prepared.splits.rows.items():
-        encoded = prepared.examples if name == "train" else _encoded(prepared, name)
+        encoded = prepared.encoded[name]
         whole = [sum(len(part.ids) + part.cut for e in row for part in e.parts.values()) for row in encoded]
         lost = [row for row, made in zip(rows, encoded, strict=True) if _cut(made)]
         low, middle, high, top = np.percentile(whole, [0, 50, 95, 100]).tolist()
@@ -64,10 +64,6 @@ def _lengths(prepared: Prepared) -> tuple[dict[str, dict[str, float]], list[Find
             places = tuple((row.file, row.line) for row in lost[:5])
             findings.append(Finding("truncated", name, len(lost), places, hint))
     return lengths, findings
-
-
-def _encoded(prepared: Prepared, name: str) -> list[list[Example]]:
-    return [prepared.task.encode(row, prepared.model, "learn") for row in prepared.splits.rows[name]]
 
 
 def _cut(examples: Sequence[Example]) -> bool:
@@ -146,9 +142,9 @@ def _token_view(prepared: Prepared, screen: Screen, rows: int) -> None:
 
     console = Console(file=screen.out, highlight=False, soft_wrap=True)
     console.print(Text.assemble("tokens: ", *[(f" {k} ", v) for k, v in _COLOURS.items()]))
-    for row, examples in list(zip(prepared.train_rows, prepared.examples, strict=True))[:rows]:
+    for row in prepared.train_rows[:rows]:
         console.print(f"\n{row.place}", markup=False)
-        for example in examples:
+        for example in prepared.task.encode(row, prepared.model, "learn"):
             for part in example.parts.values():
                 console.print(Text.assemble(*_pieces(part)))
             if "label" in row.values:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.models.model import Model
+    from tunesmith.models.text import TextEncoder
 
 Purpose = Literal["learn", "answer"]
 Sums = Mapping[str, NDArray[np.float64]]
@@ -119,6 +120,18 @@ Answer = dict[str, Any]
 Vector = float | NDArray[np.float64]
 
 
+class Reader(Protocol):
+    """How a model reads rows: all of it that `encode` may know. A Model is one."""
+
+    @property
+    def text(self) -> TextEncoder:
+        """Its tokenizer and its context."""
+
+    @property
+    def family(self) -> str:
+        """`encoder`, `decoder` ..."""
+
+
 class Task(Protocol):
     """What is learned. A frozen dataclass; its fields are its options and what it learned from the rows."""
 
@@ -142,8 +155,9 @@ class Task(Protocol):
     def build(self, source: Any, options: Any, seed: int) -> Model:
         """The pretrained net with this task's head."""
 
-    def encode(self, row: Row, model: Model, purpose: Purpose) -> list[Example]:
-        """Examples of a row. For `answer`, nothing of the answer is in them."""
+    def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
+        """Examples of a row, one at least. For `answer`, nothing of the answer is in them. Raises DataError for a row
+        that the model cannot take."""
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """What each named loss of these examples is divided by, from the labels alone."""

@@ -7,7 +7,6 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tunesmith.models import catalog, matmul
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.recipe import Recipe
-from tunesmith.recipefile import make_plugin
+from tunesmith.recipefile import make_plugin, task_from
 from tunesmith.rundir import RunDir, guarded, open_run
 from tunesmith.train import checkpoint, fit
 from tunesmith.train.evaluate import answer_rows
@@ -174,15 +173,6 @@ def load(path: str | Path) -> Predictor:
     model.net.eval()
     model.matmul = matmul.named(plan.get("matmul", "blas"))
     return Predictor(run, recipe, task, source, model)
-
-
-def task_from(saved: dict[str, Any]) -> Task:
-    """The task that task.json describes, with what it learned."""
-    bare: Any = make_plugin("tasks", saved["name"], {})
-    known = {f.name for f in fields(bare)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
-    task: Task = replace(bare, **values)
-    return task
 
 
 def _task_of(recipe: Recipe) -> tuple[str, dict[str, Any]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith import plugins
-from tunesmith.contracts import BadRow, Example, Method, Purpose, Row, Task, Tokens
+from tunesmith import encoding, plugins
+from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
 from tunesmith.data import infer, splits
 from tunesmith.data.batches import Plan
 from tunesmith.data.read import refuse_bad
@@ -40,8 +40,8 @@ class Prepared:
     source: Source
     splits: Splits
     model: Model
-    examples: list[list[Example]]
-    """Of each training row."""
+    encoded: Mapping[str, Sequence[list[Example]]]
+    """Split -> the examples of each row."""
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     """Most memory of this process before the kernel's mark was set back."""
@@ -49,6 +49,11 @@ class Prepared:
     @property
     def train_rows(self) -> tuple[Row, ...]:
         return self.splits.rows["train"]
+
+    @property
+    def examples(self) -> Sequence[list[Example]]:
+        """Of each training row."""
+        return self.encoded["train"]
 
     @property
     def final_split(self) -> str:
@@ -68,8 +73,7 @@ class Prepared:
 
     def seen_rows(self) -> list[Tokens]:
         """The rows that are run more than once: of training, and of the looks at the validation rows."""
-        purpose: Purpose = "learn" if self.model.kind == "causal-lm" else "answer"  # a decoder's look is at its loss
-        looked = [self.task.encode(row, self.model, purpose) for row in self.splits.rows["validation"]]
+        looked = self.encoded["validation"]  # the ids of a classifier's row are the same to learn and to answer
         return [part for row in (*self.examples, *looked) for example in row for part in example.parts.values()]
 
     def trunk_plan(self) -> TrunkPlan:
@@ -167,39 +171,31 @@ def prepare(
         found.task.base(model, found.rows["train"])
     method.apply(model, recipe.train.seed)
     loaded = time.perf_counter()
-    found, examples = encode_all(recipe, found, model)
+    found, encoded = encode_all(recipe, found, model)
     model.narrow_vocabulary(
-        i for row in examples for example in row for part in example.parts.values() for i in part.ids
+        i for row in encoded["train"] for example in row for part in example.parts.values() for i in part.ids
     )
     if precision_of(precision or recipe.train.precision, model.device) == "bf16":
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
-    return Prepared(recipe, found.task, method, source, found, model, examples, seconds)
+    return Prepared(recipe, found.task, method, source, found, model, encoded, seconds)
 
 
-def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, list[list[Example]]]:
+def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dict[str, Sequence[list[Example]]]]:
     """Encode every row; rows that the model cannot take are refused, or set aside where the recipe says so."""
+    assert recipe.task is not None
     rows, bad = dict(found.rows), dict(found.bad)
-    examples: dict[str, list[list[Example]]] = {}
+    encoded: dict[str, Sequence[list[Example]]] = {}
     for name, part in found.rows.items():
-        kept, examples[name], refused = _encode(found.task, part, model)
+        encoded[name], lost = encoding.encode(recipe.task.name, found.task, part, model)
+        refused = [BadRow(part[row.row].file, part[row.row].line, row.reason, row.hint) for row in lost]
         if refused and recipe.data.bad_rows == "stop":
             refuse_bad(refused)
-        if not kept:
+        if len(refused) == len(part):
             raise DataError(f"no row of `{name}` can be used", where=found.files[name][0])
         if refused:
-            rows[name], bad[name] = tuple(kept), (*bad[name], *refused)
-            examples[name] = _encode(found.task, kept, model)[1]
-    return replace(found, rows=rows, bad=bad), examples["train"]
-
-
-def _encode(task: Task, rows: Sequence[Row], model: Model) -> tuple[list[Row], list[list[Example]], list[BadRow]]:
-    kept, made, refused = [], [], []
-    for row in rows:
-        try:
-            made.append(task.encode(row, model, "learn"))
-        except DataError as fault:
-            refused.append(BadRow(row.file, row.line, fault.problem, fault.hint))
-        else:
-            kept.append(row)
-    return renumber(kept) if refused else kept, made, refused
+            numbers = {row.row for row in lost}
+            rows[name] = tuple(renumber([row for k, row in enumerate(part) if k not in numbers]))
+            bad[name] = (*bad[name], *refused)
+            encoded[name] = encoding.without_refused(encoded[name])
+    return replace(found, rows=rows, bad=bad), encoded

@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 import re
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 
 from tunesmith.data import splits
 from tunesmith.prepare import Prepared
-from tunesmith.recipefile import fingerprint
+from tunesmith.recipefile import fingerprint, task_as_json
 from tunesmith.train.fit import Fit
 from tunesmith.train.trunk import TrunkPlan
 
@@ -69,7 +68,7 @@ def tokens_hash(prepared: Prepared) -> str:
 def task_json(prepared: Prepared) -> dict[str, Any]:
     """The task's name, options and what it learned."""
     assert prepared.recipe.task is not None
-    return {"name": prepared.recipe.task.name, **asdict(prepared.task)}  # type: ignore[call-overload]
+    return task_as_json(prepared.recipe.task.name, prepared.task)
 
 
 def plan_json(prepared: Prepared, measured: Fit, trunk: TrunkPlan) -> dict[str, Any]:

@@ -255,3 +255,19 @@ def make_plugin(kind: Any, name: str, options: dict[str, Any]) -> Any:
             f"`{key}.{option}` is {first['input']!r}: {_lower(first['msg'].removeprefix('Value error, '))}",
             where=f"{key}.{option}",
         ) from None
+
+
+def task_as_json(name: str, task: Any) -> dict[str, Any]:
+    """A task's name, options and what it learned."""
+    from dataclasses import asdict
+
+    return {"name": name, **asdict(task)}
+
+
+def task_from(saved: dict[str, Any]) -> Any:
+    """The task that `task_as_json` described."""
+    from dataclasses import fields, replace
+
+    bare = make_plugin("tasks", saved["name"], {})
+    known = {f.name for f in fields(bare)}
+    return replace(bare, **{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known})

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tunesmith"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    ["errors", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results"],
+    ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results"],
     ["data"],
     ["models"],
     ["tasks", "methods"],
     ["train", "stats"],
-    ["prepare", "provenance", "judgement", "report", "run", "predictor", "checkup"],
+    ["encoding", "prepare", "provenance", "judgement", "report", "run", "predictor", "checkup"],
     ["commands", "console", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

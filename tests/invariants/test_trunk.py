@@ -10,6 +10,7 @@ import torch
 
 import tiny
 from tunesmith import recipefile, run
+from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import Tokens
 from tunesmith.errors import RecipeError, StorageError
 from tunesmith.events import Phase, Updated
@@ -26,9 +27,9 @@ def ready(model: Path, rows: Path, tmp_path: Path, method: Any, **changes: Any) 
 
 
 def on_disk(model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prepared, TrunkPlan]:
-    """A net whose table goes to a file of a cache of its own, since no memory may be taken."""
+    """A net whose table goes to a file of a cache of its own, however small it is."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(trunk, "_SHARED_BYTES", 0)
     prepared = ready(model, rows, tmp_path, METHODS[0])
     return prepared, prepared.trunk_plan()
 
@@ -97,7 +98,7 @@ def test_a_table_on_disk_is_found_again_by_all_it_depends_on_and_made_anew_when_
     first = trunk.fill(prepared.model, plan, rows, "weights 1")
     again = trunk.fill(prepared.model, plan, rows, "weights 1")
     assert len(ran) == 1 and torch.equal(first.table, again.table)
-    file = next(trunk.cache_folder().glob("*.trunk"))
+    file = next(cache_folder("trunk").glob("*.trunk"))
     assert file.stat().st_size == plan.bytes
     for other in (lambda: trunk.fill(prepared.model, plan, rows, "weights 2"),
                   lambda: trunk.fill(prepared.model, plan, [*rows[:-1], Tokens((5, 6, 7))], "weights 1")):  # fmt: skip
@@ -115,6 +116,19 @@ def test_a_table_on_disk_is_found_again_by_all_it_depends_on_and_made_anew_when_
     prepared.model.halve()
     trunk.fill(prepared.model, plan, rows, "weights 1")
     assert len(ran) == before + 1  # what half precision makes is another table
+
+
+def test_runs_over_the_same_rows_share_a_table_on_disk(
+    encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk(encoder, labels_csv, tmp_path, monkeypatch)
+    ran = []
+    filled = trunk._run
+    monkeypatch.setattr(trunk, "_run", lambda *a: (ran.append(1), filled(*a)))
+    for rate in (1e-3, 1e-4, 1e-5):
+        trial = {"method": METHODS[0], "train__learning_rate": rate, "evaluate__compare": False}
+        run.train_recipe(recipefile.build(tiny.recipe_values(encoder, labels_csv, tmp_path / str(rate), **trial)))
+    assert len(ran) == 1
 
 
 def test_nothing_is_kept_where_it_cannot_pay_or_be_right(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
@@ -154,9 +168,11 @@ def test_a_disk_that_is_full_or_a_folder_that_cannot_be_had_is_no_traceback_and_
         patch.setattr(os, "posix_fallocate", full)
         with pytest.raises(StorageError, match="no space left"):
             trunk.fill(prepared.model, plan, prepared.seen_rows(), "weights")
-    assert not list(trunk.cache_folder().iterdir())
+    assert not list(cache_folder("trunk").iterdir())
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    assert prepared.trunk_plan().place == "memory"
+    monkeypatch.setattr(trunk, "_MEMORY_SHARE", 0.0)
     assert prepared.trunk_plan() == TrunkPlan()
 
 
@@ -166,7 +182,7 @@ def test_tables_that_nobody_uses_and_halves_of_dead_processes_are_removed(
     import os
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = trunk.cache_folder()
+    folder = cache_folder("trunk")
     for name, days in (
         ("a.trunk", 31),
         ("a.sha256", 31),
@@ -176,7 +192,7 @@ def test_tables_that_nobody_uses_and_halves_of_dead_processes_are_removed(
     ):
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (0, time.time() - days * 86_400))
-    trunk.prune(folder)
+    prune(folder)
     assert sorted(path.name for path in folder.iterdir()) == [".d.trunk.2.tmp", "b.trunk"]
 
 
@@ -199,7 +215,7 @@ def test_what_was_kept_comes_in_the_dtype_of_the_net(encoder: Path, labels_csv: 
 
 def test_tables_lie_in_the_cache_that_models_lie_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "own"))
-    assert trunk.cache_folder() == tmp_path / "own" / "trunk"
+    assert cache_folder("trunk") == tmp_path / "own" / "trunk"
 
 
 def test_no_row_is_encoded_to_plan_where_nothing_is_frozen(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+from tunesmith.cache import cache_root
 from tunesmith.errors import ModelError, StorageError, did_you_mean
 from tunesmith.models import folder as folders
 from tunesmith.models import wheel as wheels
@@ -188,13 +189,6 @@ def _silent(_: str) -> None:
 
 def _place(entry: Entry) -> Path:
     return cache_root() / "models" / f"{entry.name}-{entry.version}-{entry.sha256[:8]}"
-
-
-def cache_root() -> Path:
-    """$TUNESMITH_CACHE, else `tunesmith` in $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("TUNESMITH_CACHE"):
-        return Path(own).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith"
 
 
 @contextmanager

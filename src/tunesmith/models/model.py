@@ -69,6 +69,11 @@ class Model:
         return self.net.config
 
     @property
+    def family(self) -> str:
+        """`encoder` or `decoder`."""
+        return self.anatomy.family
+
+    @property
     def root(self) -> str:
         """Path of the base model in the net: `encoder`, `model`, `bert` ..."""
         if isinstance(self.net, PooledClassifier):

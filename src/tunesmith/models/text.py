@@ -5,6 +5,8 @@ Chats are rendered by the model's own template, once, for training and for use a
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +35,11 @@ class TextEncoder:
         # A tokenizer.json may carry truncation and padding of its own (MiniLM's cuts at 128): ours is counted.
         backend.no_truncation()
         backend.no_padding()
+
+    def identity(self) -> str:
+        """A sum of all that decides which tokens a text becomes."""
+        said = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.chat_template, self.max_tokens]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def text(self, text: str) -> Tokens:
         """A text with the model's special tokens around it, cut from its end when too long."""

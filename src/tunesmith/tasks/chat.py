@@ -19,6 +19,7 @@ from tunesmith.contracts import (
     Loss,
     Metric,
     Purpose,
+    Reader,
     Row,
     Sums,
     Task,
@@ -79,7 +80,7 @@ class Chat(Task):
 
         return load_causal_lm(source, options.model, options.data.max_tokens)
 
-    def encode(self, row: Row, model: Model, purpose: Purpose) -> list[Example]:
+    def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """To learn, the whole conversation; to answer, what stands before its last assistant turn.
 
         Raises DataError for a row of which no trained token survives the model's context.
@@ -87,12 +88,12 @@ class Chat(Task):
         messages = row["messages"]
         if purpose == "answer":
             asked = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-            return [Example(row.id, {"text": model.text.prompt(asked)})]
-        tokens = model.text.chat(messages)
+            return [Example(row.id, {"text": reader.text.prompt(asked)})]
+        tokens = reader.text.chat(messages)
         if not any(tokens.trained):
             raise DataError(
                 f"nothing of the row can be learned: all {tokens.lost} tokens of its answers lie beyond the "
-                f"{model.text.max_tokens} that are read",
+                f"{reader.text.max_tokens} that are read",
                 where=row.place,
                 hint="shorten the conversation, raise `data.max_tokens`, or set `data.bad_rows: skip`",
             )

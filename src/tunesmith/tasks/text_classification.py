@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Row, Sums, Task, Vector
+from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Sums, Task, Vector
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ class TextClassification(Task):
 
         return load_classifier(source, options.model, self.labels, options.data.max_tokens, seed)
 
-    def encode(self, row: Row, model: Model, purpose: Purpose) -> list[Example]:
+    def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """One example; the target is the label's number, or -1 for a label that training never saw."""
         target = None
         if purpose == "learn":
             label = row["label"]
             target = self.labels.index(label) if label in self.labels else -1
-        return [Example(row.id, {"text": model.text.text(row["text"])}, target)]
+        return [Example(row.id, {"text": reader.text.text(row["text"])}, target)]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every row counts once."""

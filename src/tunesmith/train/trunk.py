@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,10 +18,10 @@ from typing import Any, Literal
 
 import torch
 
+from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import Tokens
 from tunesmith.data.batches import cut
 from tunesmith.errors import RecipeError
-from tunesmith.models.catalog import cache_root
 from tunesmith.models.kept import Kept
 from tunesmith.models.model import Model
 from tunesmith.models.precision import free_disk, host_bytes
@@ -34,7 +33,9 @@ _VISITS = 1.2
 _MEMORY_SHARE = 0.25
 _DISK_SHARE = 0.5
 _BUDGET = 4096
-_DAY = 86_400.0
+_KIND = "trunk"
+_SHARED_BYTES = 2**20
+"""Tables from here on lie on disk, for other runs over the same rows; the kernel keeps what is read in memory."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -68,13 +69,13 @@ def decide(
     room = host_bytes() if memory is None else int(memory * 2**30)
     learned = 3 * (model.depth - blocks)  # a forward counts one, a backward two
     saves = blocks / (blocks + learned) * (1 - 1 / visits)
-    if size <= _MEMORY_SHARE * room:
-        return TrunkPlan(blocks, dtype, "memory", size, saves)
     try:
-        fits = size <= _DISK_SHARE * free_disk(cache_folder())
+        fits = size <= _DISK_SHARE * free_disk(cache_folder(_KIND))
     except OSError:  # no cache folder can be had here
         fits = False
-    return TrunkPlan(blocks, dtype, "disk", size, saves) if fits else TrunkPlan()
+    if fits and size >= _SHARED_BYTES:
+        return TrunkPlan(blocks, dtype, "disk", size, saves)
+    return TrunkPlan(blocks, dtype, "memory", size, saves) if size <= _MEMORY_SHARE * room else TrunkPlan()
 
 
 def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -> Kept:
@@ -93,7 +94,7 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
         table = torch.empty(shape, dtype=dtype)
         _run(model, plan.blocks, different, spans, table)
         return Kept(plan.blocks, table, spans)
-    folder = cache_folder()
+    folder = cache_folder(_KIND)
     prune(folder)
     path = folder / f"{_key(model, plan, different, identity)}.trunk"
     if not _whole(path):
@@ -113,15 +114,6 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
     return Kept(plan.blocks, _mapped(path, shape, dtype), spans)
 
 
-def prune(folder: Path) -> None:
-    """Remove tables that were not used for a month, and what dead processes left half-written."""
-    now = time.time()
-    for path in (*folder.glob("*.trunk"), *folder.glob("*.sha256"), *folder.glob(".*.tmp")):
-        old = _DAY if path.name.startswith(".") else 30 * _DAY
-        if now - path.stat().st_mtime > old:
-            path.unlink(missing_ok=True)
-
-
 def _whole(path: Path) -> bool:
     """Whether a table is there with the sum that was taken when it was written."""
     if not path.is_file() or not _sum_of(path).is_file():
@@ -133,13 +125,6 @@ def _whole(path: Path) -> bool:
 
 def _sum_of(path: Path) -> Path:
     return path.with_suffix(".sha256")
-
-
-def cache_folder() -> Path:
-    """Where tables on disk are kept."""
-    folder = cache_root() / "trunk"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:

@@ -1,0 +1,41 @@
+"""The user's cache: models, tables of tokens, tables of a frozen trunk. What is there can be made again at any time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+_DAY = 86_400.0
+_KEPT_DAYS = 30
+
+
+def cache_root() -> Path:
+    """$TUNESMITH_CACHE, else `tunesmith` in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("TUNESMITH_CACHE"):
+        return Path(own).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith"
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder of one kind of table. Raises OSError where none can be had."""
+    folder = cache_root() / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def prune(folder: Path) -> None:
+    """Remove what was not used for a month, and what dead processes left half-written (its name begins with a dot)."""
+    now = time.time()
+    for path in folder.iterdir():
+        days = 1 if path.name.startswith(".") else _KEPT_DAYS
+        try:
+            if now - path.stat().st_mtime <= days * _DAY:
+                continue
+        except FileNotFoundError:  # another process was quicker
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
