@@ -37,7 +37,12 @@ def on_disk(model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def gradient(prepared: Prepared) -> tuple[float, torch.Tensor]:
     examples = [example for row in prepared.examples[:16] for example in row]
     prepared.model.train()
-    losses = accumulate(prepared.model, prepared.task, [Piece(5, examples)], prepared.task.weights(examples))
+    losses = {
+        name: float(loss)
+        for name, loss in accumulate(
+            prepared.model, prepared.task, [Piece(5, examples)], prepared.task.weights(examples)
+        ).items()
+    }
     flat = torch.cat([torch.as_tensor(p.grad).flatten() for _, p in prepared.model.trained()])
     prepared.model.net.zero_grad(set_to_none=True)
     return losses["loss"], flat

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from tunesmith import recipefile
@@ -19,7 +20,7 @@ from tunesmith.recipe import ModelChoice
 from tunesmith.tasks.chat import Chat
 from tunesmith.train.accumulate import Piece, accumulate
 from tunesmith.train.loop import Batches
-from tunesmith.train.optimizer import Schedule, make_optimizer
+from tunesmith.train.optimizer import Schedule, clip, make_optimizer, optimizer_state
 
 
 def ready(model: Path, rows: Path, tmp_path: Path, **changes: Any) -> Prepared:
@@ -36,7 +37,7 @@ def gradient(prepared: Prepared, budget: int, layout: str = "packed") -> tuple[d
     pieces = batches.at(0, layout)
     weights = prepared.task.weights([example for piece in pieces for example in piece.examples])
     model.net.train()
-    losses = accumulate(model, prepared.task, pieces, weights)
+    losses = {name: float(loss) for name, loss in accumulate(model, prepared.task, pieces, weights).items()}
     flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for _, p in model.trained()])
     model.net.zero_grad(set_to_none=True)
     return losses, flat
@@ -123,7 +124,10 @@ def test_an_update_without_labels_changes_nothing_and_is_finite(
 ) -> None:
     prepared = ready(encoder, labels_csv, tmp_path, method="full")
     example = Example(0, prepared.examples[0][0].parts, -1)
-    losses = accumulate(prepared.model, prepared.task, [Piece(0, [example])], {"loss": 0.0})
+    losses = {
+        name: float(loss)
+        for name, loss in accumulate(prepared.model, prepared.task, [Piece(0, [example])], {"loss": 0.0}).items()
+    }
     assert losses == {"loss": 0.0}
     assert all(p.grad is None for _, p in prepared.model.trained())
 
@@ -184,3 +188,73 @@ def test_one_step_of_adamw_is_the_textbooks() -> None:
     optimizer.step()
     assert matrix.detach().flatten().tolist() == pytest.approx([0.999 - 0.1, -1.998 + 0.1], abs=1e-6)
     assert vector.item() == pytest.approx(3.0 - 0.5, abs=1e-6)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a tensor is asked for a value, for which a GPU would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        self.count += "_local_scalar_dense" in name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["labels", "chats"])
+def test_forward_and_backward_never_ask_a_tensor_for_a_value(
+    encoder: Path, decoder: Path, labels_csv: Path, chats_jsonl: Path, tmp_path: Path, kind: str
+) -> None:
+    model, rows = (encoder, labels_csv) if kind == "labels" else (decoder, chats_jsonl)
+    prepared = ready(model, rows, tmp_path, method="lora")
+    batches = Batches(prepared.train_rows, prepared.examples, Plan(len(prepared.train_rows), 16, 0, True), 60)
+    pieces = batches.at(0, "packed")
+    assert len(pieces) > 1
+    weights = prepared.task.weights(batches.chosen(0))
+    prepared.model.train()
+    with Reads() as reads:
+        float(torch.ones(1) + 1)
+        assert reads.count == 1
+        accumulate(prepared.model, prepared.task, pieces, weights)
+    assert reads.count == 1
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_an_update_that_is_not_finite_touches_neither_weights_nor_moments(broken: float) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer([("w", weight)], frozenset(), 0.1, 0.1, 0.1)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    weight.grad = torch.full((3,), 0.3)
+    clip(optimizer, torch.tensor([0.5, 1.0]), 1.0)
+    optimizer.step()
+    assert not bool((weight == 1).any())
+    before = {name: value.clone() for name, value in optimizer_state(optimizer).items()} | {"": weight.detach().clone()}
+    for found in ([broken, 1.0], [0.5, broken]):
+        weight.grad = torch.full((3,), 0.3)
+        clip(optimizer, torch.tensor(found), 1.0)
+        optimizer.step()
+        after = optimizer_state(optimizer) | {"": weight.detach()}
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("most", [0.1, 10.0])
+def test_clipping_takes_the_step_that_clipped_gradients_take(most: float) -> None:
+    torch.manual_seed(0)
+    grads = [torch.randn(5) for _ in range(4)]
+    found = []
+    for own in (True, False):
+        weight = torch.nn.Parameter(torch.ones(5))
+        optimizer = make_optimizer([("w", weight)], frozenset(), 0.1, 0.1, 0.0)
+        for grad in grads:
+            optimizer.param_groups[0]["lr"] = 0.1
+            weight.grad = grad.clone()
+            if own:
+                clip(optimizer, grad.norm()[None].double(), most)
+            else:
+                torch.nn.utils.clip_grad_norm_([weight], most)
+            optimizer.step()
+        found.append(weight.detach().clone())
+    assert torch.allclose(*found, atol=1e-6)

@@ -14,7 +14,7 @@ from tunesmith.models.matmul import Matmul
 
 
 def label_positions(rows: Sequence[Tokens], device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
-    """For sequences end to end: (positions that predict, ids they must predict, labels per row).
+    """For sequences end to end: (positions that predict, on the host; ids they must predict; labels per row).
 
     A token is predicted by the one before it in its own sequence, so a first token is never a label: the last
     token of one row does not predict the first of the next.
@@ -30,7 +30,7 @@ def label_positions(rows: Sequence[Tokens], device: torch.device) -> tuple[Tenso
         counts.append(len(chosen))
         start += len(row.ids)
     return (
-        torch.tensor(positions, dtype=torch.long, device=device),
+        torch.tensor(positions, dtype=torch.long),
         torch.tensor(labels, dtype=torch.long, device=device),
         counts,
     )

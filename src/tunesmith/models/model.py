@@ -189,19 +189,20 @@ class Model:
 
     def states_at(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Last hidden states [positions, width] at positions of sequences end to end; the last block computes no
-        others where it can."""
+        others where it can. Positions are on the host, where asking for a value waits for nothing."""
         if self.layout == "padded":
-            return self.states(rows)[0][positions]
+            return self.states(rows)[0][positions.to(self.device)]
         stream = self.stream(rows)
         index, back = torch.unique(stream.at(positions), return_inverse=True)
-        return self._trunk(rows, stream, Look(index, tuple(index.tolist())))[back]
+        look = Look(index.to(self.device), tuple(index.tolist()))
+        return self._trunk(rows, stream, look)[back.to(self.device)]
 
     def label_logits(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Next-token logits [positions, vocabulary] at positions of sequences end to end; no others are computed."""
         if self.layout == "padded":
             ids, mask = self._padded(rows)
             logits = self.net(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            return torch.as_tensor(logits[mask.bool()][positions])
+            return torch.as_tensor(logits[mask.bool()][positions.to(self.device)])
         return torch.as_tensor(self.output_layer(self.states_at(rows, positions)))
 
     @property
@@ -216,7 +217,7 @@ class Model:
         """Logits [rows, labels] of a classifier."""
         if isinstance(self.net, PooledClassifier):
             return torch.as_tensor(self.net(*self.states(rows)))
-        lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
+        lengths = torch.tensor([len(row.ids) for row in rows])
         ends = lengths.cumsum(0)
         if self.pooling == "last":
             return torch.as_tensor(self.net.get_submodule("score")(self.states_at(rows, ends - 1)))

@@ -46,7 +46,7 @@ class Stream:
     lengths: Tensor
     """Tokens of each row [rows]."""
     places: Tensor | None
-    """Where each token of the rows, laid end to end, stands in the stream; None where nothing is shared."""
+    """Where each token of the rows laid end to end stands in the stream, on the host; None where nothing is shared."""
     filler: int = 0
     """Tokens at the end that belong to no row."""
     calls: int = 0
@@ -57,11 +57,11 @@ class Stream:
     def of_rows(self, states: Tensor) -> Tensor:
         """States of the stream [tokens, width] -> of the rows laid end to end."""
         if self.places is not None:
-            return states[self.places]
+            return states[self.places.to(states.device)]
         return states[: len(states) - self.filler] if self.filler else states
 
     def at(self, positions: Tensor) -> Tensor:
-        """Positions in the rows laid end to end -> positions in the stream."""
+        """Positions in the rows laid end to end -> positions in the stream; both on the host."""
         return positions if self.places is None else self.places[positions]
 
     def ends(self) -> Tensor:
@@ -94,7 +94,7 @@ def stream_of(
         (torch.cat(steps) + first_position).to(device),
         tuple(segments),
         torch.tensor(lengths, device=device),
-        None if places is None else torch.tensor(places, device=device),
+        None if places is None else torch.tensor(places),
         filler,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from tunesmith.contracts import Example, Task
 from tunesmith.models.model import Model
@@ -20,8 +21,8 @@ class Piece:
     examples: Sequence[Example]
 
 
-def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[str, float]) -> dict[str, float]:
-    """Gradients of the update, and its losses per name.
+def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[str, float]) -> dict[str, Tensor]:
+    """Gradients of the update, and its losses per name, still on the device: reading one makes the host wait for it.
 
     `weights` are those of all pieces together. An update without labels has a loss of 0 and changes nothing.
     """
@@ -34,8 +35,8 @@ def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[
             torch.stack(parts).sum().backward()
             model.collect()
         for name, loss in losses.items():
-            sums[name] += loss.total.detach()  # read once an update: a GPU need not be waited for in between
-    return {name: float(total) / weights[name] if weights[name] else 0.0 for name, total in sums.items()}
+            sums[name] += loss.total.detach()
+    return {name: total / weights[name] if weights[name] else torch.zeros_like(total) for name, total in sums.items()}
 
 
 def piece_seed(seed: int, step: int, number: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from tunesmith.contracts import Example, Row, Task
 from tunesmith.data.batches import Plan, cut, padding
@@ -60,7 +61,7 @@ def train(
 ) -> Iterator[Updated]:
     """Yield each update when it is done, with scores when it was followed by a look at the validation rows.
 
-    Raises NotFinite before such a gradient touches a weight.
+    Raises NotFinite; no weight has been touched then.
     """
     learned = [parameter for _, parameter in model.learned()]
     for step in range(start, schedule.steps):
@@ -73,20 +74,22 @@ def train(
         weights = task.weights(examples)
         pieces, batches, losses = _gradients(model, task, batches, step, weights)
 
-        norm = float(torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None]))
-        if not (math.isfinite(norm) and all(map(math.isfinite, losses.values()))):
-            raise NotFinite(step, rows=batches.places(step))
+        length = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
+        found = torch.stack([length.to(model.device, torch.float64), *losses.values()])
         if any(weights.values()):
-            clip(optimizer, norm, schedule.clip)
+            clip(optimizer, found, schedule.clip)
             optimizer.step()
             model.spread()
         optimizer.zero_grad(set_to_none=True)
+        norm, *values = found.tolist()  # the one time in an update that the host waits for a device
+        if not all(map(math.isfinite, (norm, *values))):
+            raise NotFinite(step, rows=batches.places(step))
         seconds = time.perf_counter() - began
 
         done = step + 1
         yield Updated(
             step=done,
-            losses=losses,
+            losses=dict(zip(losses, values, strict=True)),
             grad_norm=norm,
             learning_rate=rate,
             tokens=sum(example.length for example in examples),
@@ -102,7 +105,7 @@ def train(
 
 def _gradients(
     model: Model, task: Task, batches: Batches, step: int, weights: dict[str, float]
-) -> tuple[list[Piece], Batches, dict[str, float]]:
+) -> tuple[list[Piece], Batches, dict[str, Tensor]]:
     """The gradients of an update, and its losses. A device that runs out of memory gets the same update in pieces half
     as large, from here on. Raises torch.OutOfMemoryError when a row alone does not fit."""
     while True:

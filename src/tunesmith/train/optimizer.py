@@ -68,12 +68,17 @@ def make_optimizer(
     return torch.optim.AdamW(groups, fused=True)
 
 
-def clip(optimizer: Optimizer, norm: float, most: float) -> None:
-    """Have the next step take gradients of this norm as if theirs were at most `most`: torch's fused AdamW divides
-    each by `grad_scale` as it reads it, so clipping does not walk over them a second time."""
-    over = (norm + 1e-6) / most
-    device = optimizer.param_groups[0]["params"][0].device
-    optimizer.grad_scale = torch.tensor(over, dtype=torch.float32, device=device) if over > 1 else None  # type: ignore[attr-defined]
+def clip(optimizer: Optimizer, found: Tensor, most: float) -> None:
+    """Have the next step take gradients of the norm `found[0]` as if theirs were at most `most`, and do nothing at all
+    where any number of `found` is not finite.
+
+    Torch's fused AdamW divides each gradient by `grad_scale` as it reads it, so clipping does not walk over them a
+    second time; and it looks at `found_inf` on the device, so the host need not.
+    """
+    over = ((found[0] + 1e-6) / most).clamp(min=1.0).float()
+    spare = over.device.type == "cpu" and float(over) == 1.0  # a division that changes nothing would still be written
+    optimizer.grad_scale = None if spare else over  # type: ignore[attr-defined]
+    optimizer.found_inf = (~found.isfinite().all()).float()  # type: ignore[attr-defined]
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -22,7 +22,12 @@ from tunesmith.train.accumulate import Piece, accumulate
 def gradient(prepared: Prepared) -> tuple[float, torch.Tensor]:
     examples = [example for row in prepared.examples[:12] for example in row]
     prepared.model.net.train()
-    losses = accumulate(prepared.model, prepared.task, [Piece(5, examples)], prepared.task.weights(examples))
+    losses = {
+        name: float(loss)
+        for name, loss in accumulate(
+            prepared.model, prepared.task, [Piece(5, examples)], prepared.task.weights(examples)
+        ).items()
+    }
     found = [p.grad for _, p in prepared.model.trained() if p.grad is not None]
     flat = torch.cat([grad.flatten() for grad in found])
     prepared.model.net.zero_grad(set_to_none=True)
@@ -191,4 +196,5 @@ print(json.dumps(directory.json("plan")["budget"]))
     assert tight.returncode == 0, tight.stderr
     assert json.loads(tight.stdout.splitlines()[-1]) < fit.START
     careless = child(40, str(spare))
-    assert careless.returncode != 0 and "memory" in careless.stderr
+    assert careless.returncode != 0
+    assert "memory" in careless.stderr or "could not create a primitive" in careless.stderr  # oneDNN's words for it
