@@ -102,7 +102,9 @@ def word_tokenizer(folder: Path) -> None:
     bare = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     bare.normalizer = normalizers.BertNormalizer()
     bare.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    bare.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    bare.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     made = PreTrainedTokenizerFast(tokenizer_object=bare, model_max_length=64, **special)
     made.save_pretrained(folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import types
@@ -77,6 +78,7 @@ def main(job: Path, out: Path) -> None:
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     known = {"rows": {"file_name": asked["train"], "formatting": "sharegpt", "columns": columns, "tags": tags}}
     (data / "dataset_info.json").write_text(json.dumps(known), encoding="utf-8")
+    shutil.rmtree(asked["arguments"]["output_dir"], ignore_errors=True)  # of an earlier round: it would refuse
     watch = Watch()
     run_exp({**asked["arguments"], "dataset": "rows", "dataset_dir": str(data)}, [watch])
     found = {

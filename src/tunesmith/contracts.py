@@ -79,9 +79,16 @@ class Tokens:
     """Tokens of the row that did not fit the model's context."""
     lost: int = 0
     """Trained tokens among those cut."""
+    types: tuple[int, ...] = ()
+    """Which of two texts a token is of, for nets that are told (token types). Empty where all are of the first."""
     text: str = ""
     offsets: tuple[tuple[int, int], ...] = ()
     """Per token the span of characters in `text`; for the token view."""
+
+    @property
+    def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """All that the net reads."""
+        return self.ids, self.types
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,17 @@ class Metric:
     higher_is_better: bool
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A row and an answer to it in words, for people."""
+
+    asked: str
+    reference: str
+    answer: str
+    right: bool | None = None
+    """None where an answer is better or worse, not right or wrong."""
+
+
 Answer = dict[str, Any]
 """What `predict` gives the user for one row; plain JSON values."""
 Vector = float | NDArray[np.float64]
@@ -137,11 +155,12 @@ class Task(Protocol):
 
     columns: ClassVar[Mapping[str, Column]]
     headline: ClassVar[Metric]
-    validation_metric: ClassVar[str]
-    """The sum that is cheap enough to score during training: equal to `headline.name` or reducible from
-    `assess` alone."""
     families: ClassVar[tuple[str, ...]]
     """Kinds of pretrained model that can do it: `encoder`, `decoder`."""
+
+    def watched(self, scores: Mapping[str, float]) -> Metric:
+        """The metric that picks the best checkpoint, one of those that a look at the validation rows gives."""
+        return self.headline
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """Why the row cannot be used, or None. To answer, what is to be predicted may be missing."""
@@ -179,6 +198,25 @@ class Task(Protocol):
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         """Scores from sums of measures; every sum has leading replicate axes, and so has every score."""
+
+    def settle(self, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]) -> Task:
+        """What only a tuned model's outputs on validation rows can tell (thresholds): a new task. By row id."""
+        return self
+
+    def show(self, row: Row, answer: Answer | None) -> Shown:
+        """The row and its answer (or none) in words."""
+
+    def classes(self) -> Sequence[str]:
+        """The labels, where each row has one of them and is given one, under `label`; else nothing."""
+        return ()
+
+    def notes(self) -> list[str]:
+        """How the scores are to be read."""
+        return []
+
+    def cautions(self, rows: Sequence[Row]) -> list[str]:
+        """What the user should know about rows that were mended as they were read."""
+        return []
 
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """Make the untuned model do the task by its frozen knowledge alone (a linear probe; nothing at all)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from tunesmith.contracts import Row, Score, Task
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.recipe import Recipe
-from tunesmith.train.evaluate import Judged, judge, judge_answers
+from tunesmith.train.evaluate import Judged, judge, judge_answers, settle
 
 Scores = dict[str, dict[str, Score]]
 
@@ -40,16 +40,19 @@ def compare(
     task: Task,
     recipe: Recipe,
     source: Source,
-    train: Sequence[Row],
+    splits: Mapping[str, Sequence[Row]],
     rows: Sequence[Row],
 ) -> Iterator[str]:
-    """Add base, baselines and verdict to a judgement; yields what it is about to do."""
+    """Add base, baselines and verdict to a judgement; yields what it is about to do. The base is fitted on the training
+    rows, and settled on the validation rows, as the tuned model was."""
+    train = splits["train"]
     split = judgement.split
     yield "base: the untuned model on the same rows"
     untuned = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
     model = task.build(source, untuned, recipe.train.seed)
     task.base(model, train)
-    judged = judge(model, task, rows, answers=recipe.evaluate.answers)
+    settled = settle(model, task, splits["validation"])
+    judged = judge(model, settled, rows, answers=recipe.evaluate.answers)
     judgement.base_judged = judged
     judgement.base = {split: stats.scores(task, judged.measured)}
     judgement.verdict = stats.compare(task, task.headline, judged.measured, judgement.tuned.measured)

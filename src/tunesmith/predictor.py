@@ -112,11 +112,11 @@ class Predictor:
         if self.recipe.evaluate.compare:
             began = time.perf_counter()
             try:
-                train = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe))).rows["train"]
+                own = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe))).rows
             except TunesmithError as fault:
                 notes.append(f"no base and no baselines: {fault.problem}")
             else:
-                for _ in judging.compare(result, self.task, self.recipe, self.source, train, rows):
+                for _ in judging.compare(result, self.task, self.recipe, self.source, own, rows):
                     pass
                 seconds["compare"] = time.perf_counter() - began
         return {

@@ -103,11 +103,13 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
     values: dict[str, Any] = {}
     if recipe.task is None or _needs_columns(recipe):
         chosen = recipe.task.name if recipe.task else None
-        guess = infer.infer(Path(recipe.data.train), recipe.column_map(), chosen, recipe.data.format)
+        options = recipe.task.options() if recipe.task else None
+        guess = infer.infer(Path(recipe.data.train), recipe.column_map(), chosen, recipe.data.format, options)
         values["task"] = recipe.task or Plugin(name=guess.task)
         columns = {**guess.columns, **recipe.column_map()}
         values["data"] = recipe.data.model_copy(update={"columns": columns, "text": None, "label": None})
-        say(f"taken as {guess.task}: {guess.why}")
+        if recipe.task is None or guess.task == "text-classification":
+            say(f"taken as {guess.task}: {guess.why}")
     task_name = (recipe.task or values["task"]).name
     for entry in catalog.CATALOG:  # known before anything is fetched
         if entry.name == recipe.model.name:
@@ -138,7 +140,7 @@ def _fits(model: str, kind: str, task: str) -> None:
 
 
 def _needs_columns(recipe: Recipe) -> bool:
-    """True when a text classifier's columns were left to be found."""
+    """True when required columns were left to be found."""
     assert recipe.task is not None
     task = plugins.load("tasks", recipe.task.name)
     wanted = {name for name, column in task.columns.items() if column.required}

@@ -27,7 +27,7 @@ from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
 from tunesmith.train import checkpoint, fit, trunk
 from tunesmith.train.checkpoint import Progress
-from tunesmith.train.evaluate import judge, value_of
+from tunesmith.train.evaluate import judge, settle, value_of
 from tunesmith.train.loop import Batches, train
 from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, optimizer_state
 from tunesmith.train.trunk import TrunkPlan
@@ -249,7 +249,7 @@ def _note(state: _State, updated: Updated) -> bool:
     state.progress = replace(before, step=updated.step, tokens=tokens, seconds=before.seconds + updated.seconds)
     if updated.scores is None:
         return False
-    metric = state.prepared.task.headline
+    metric = state.prepared.task.watched(updated.scores)
     value = updated.scores[metric.name]
     best = before.best_score
     better = best is None or (value > best if metric.higher_is_better else value < best)
@@ -269,10 +269,12 @@ def _enough(state: _State) -> bool:
 def _conclude(state: _State) -> Iterator[Event]:
     """Take the best checkpoint, judge it, save the model, write the report."""
     run, prepared, seconds = state.run, state.prepared, state.seconds
-    recipe, task, model = prepared.recipe, prepared.task, prepared.model
+    recipe, model = prepared.recipe, prepared.model
     state.status("running")
     model.load_state(checkpoint.read_trained(run.checkpoints / "best"))
     model.kept = None  # the rows to come are others
+    task = prepared.task = settle(model, prepared.task, prepared.splits.rows["validation"])
+    write_json(run.path / "task.json", task_json(prepared))
     began = time.perf_counter()
     yield Phase(f"scoring the tuned model on {prepared.final_split} rows")
     rows = prepared.splits.rows[prepared.final_split]
@@ -283,7 +285,7 @@ def _conclude(state: _State) -> Iterator[Event]:
     seconds["evaluate"] = time.perf_counter() - began
     if recipe.evaluate.compare:
         began = time.perf_counter()
-        for phase in judging.compare(result, task, recipe, prepared.source, prepared.train_rows, rows):
+        for phase in judging.compare(result, task, recipe, prepared.source, prepared.splits.rows, rows):
             state.alive()
             yield Phase(phase)
         seconds["compare"] = time.perf_counter() - began
@@ -322,6 +324,8 @@ def _cautions(prepared: Prepared) -> Iterator[str]:
         if finding.kind in ("leak", "bad-row", "unseen-label", "contradiction"):
             file, line = finding.examples[0]
             yield f"{finding.count} x {finding.kind} in {finding.split} (first at {file}:{line}): {finding.hint}"
+    for rows in prepared.splits.rows.values():
+        yield from prepared.task.cautions(rows)
     cut = sum(any(part.cut for part in example.parts.values()) for row in prepared.examples for example in row)
     if cut:
         limit = prepared.model.text.max_tokens

@@ -13,8 +13,10 @@ PACKAGE = ROOT / "src" / "tunesmith"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results"],
+    ["metrics"],
     ["data"],
     ["models"],
+    ["written"],
     ["tasks", "methods"],
     ["train", "stats"],
     ["encoding", "prepare", "provenance", "judgement", "report", "run", "predictor", "checkup"],

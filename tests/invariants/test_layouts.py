@@ -1,5 +1,7 @@
 """Sequences end to end without padding give what the stock class gives for each alone."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,40 @@ def test_a_sliding_window_is_honoured(tmp_path: Path) -> None:
     every = torch.arange(sum(LENGTHS))
     alone = torch.cat([stock(input_ids=torch.tensor([row.ids])).logits[0] for row in rows()])
     assert torch.allclose(model.label_logits(rows(), every), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "distilbert", "deberta-v2"])
+@pytest.mark.parametrize("head", ["token", "span"])
+def test_two_texts_in_a_stream_give_the_logits_of_the_stock_class_one_row_at_a_time(
+    tmp_path: Path, kind: str, head: str
+) -> None:
+    """Token types included, where the family has them."""
+    import transformers
+
+    folder = tiny.make_encoder(tmp_path / kind, kind, **({"type_vocab_size": 2} if kind == "bert" else {}))
+    source, choice = catalog.find(str(folder), print), ModelChoice(name=str(folder))
+    if head == "token":
+        model = load.load_token_classifier(source, choice, ("O", "B-X", "I-X"), None, 0)
+    else:
+        model = load.load_span_classifier(source, choice, None, 0)
+    model.net.eval()
+    typed = kind in ("bert", "electra", "roberta")  # the tiny RoBERTa has two types, as its config does by default
+    pairs = [("what is it ?", "the red box is late"), ("who", "we paid the bill twice today"), ("no", "yes")]
+    rows = [model.text.windows(second, first)[0] for first, second in pairs]
+    assert all(row.types for row in rows)
+    with torch.no_grad():
+        together = model.token_logits(rows).split([len(row.ids) for row in rows])
+        stock = getattr(
+            transformers, f"AutoModelFor{'TokenClassification' if head == 'token' else 'QuestionAnswering'}"
+        )
+        net = stock.from_config(deepcopy(model.config), attn_implementation="eager")
+        net.load_state_dict(model.net.state_dict())
+        net.eval()
+        for row, found in zip(rows, together, strict=True):
+            told = {"token_type_ids": torch.tensor([row.types])} if typed else {}
+            out = net(input_ids=torch.tensor([row.ids]), **told)
+            logits = out.logits if head == "token" else torch.stack([out.start_logits, out.end_logits], -1)
+            assert torch.allclose(found, logits[0], atol=1e-5)
+        bare = [replace(row, types=()) for row in rows]
+        moved = float((model.token_logits(bare) - torch.cat(together)).abs().max())
+        assert (moved > 1e-3) == typed

@@ -97,6 +97,7 @@ def test_metrics_carry_the_rows_they_rest_on() -> None:
     values = {
         "loss": np.ones((30, 1)), "tokens": np.ones((30, 1)),
         "answers": np.ones((4, 1)), "exact": np.ones((4, 1)), "ended": np.zeros((4, 1)),
+        "rouge": np.ones((4, 3)),
     }  # fmt: skip
     measured = Measured({k: np.arange(len(v)) for k, v in values.items()}, values)
     found = stats.scores(Chat(), measured, 50)

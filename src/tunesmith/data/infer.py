@@ -5,14 +5,15 @@ Guesses from names and from what the values look like, says what it guessed, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tunesmith import plugins
-from tunesmith.contracts import BadRow
+from tunesmith.contracts import BadRow, Column
+from tunesmith.data.languages import LANGUAGES
 from tunesmith.data.read import Columns, find_files, raw_rows
 from tunesmith.errors import DataError
 
@@ -28,17 +29,26 @@ class Guess:
     why: str
 
 
-def infer(path: Path, given: Columns, task: str | None = None, file_format: str | None = None) -> Guess:
+def infer(
+    path: Path,
+    given: Columns,
+    task: str | None = None,
+    file_format: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Guess:
     """What the training rows at a path are for. Raises DataError that lists the columns when it cannot tell."""
     file = find_files(path)["train"][0]
     rows = [item[1] for item in islice(raw_rows(file, file_format), _LOOK) if not isinstance(item, BadRow)]
     if not rows:
         raise DataError("the file has no rows", where=str(file))
     names = list(rows[0])
-    if task in (None, "chat"):
-        found = _chat(names, rows)
-        if found is not None or task == "chat":
-            return found or Guess("chat", {}, "as you said")
+    if task not in (None, "text-classification"):
+        return Guess(str(task), _languages(names, options or {}) if task == "translation" else {}, "as you said")
+    if task is None:
+        for look in (_chat, _entities, _questions, _summaries, _translations):
+            found = look(names, rows)
+            if found is not None:
+                return found
     columns: dict[str, str | list[str]] = dict(given)
     label = columns.get("label") or _label(names, rows)
     text = columns.get("text") or _texts(names, rows, label)
@@ -64,6 +74,68 @@ def _chat(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
         if all(name in names for name in pair):
             return Guess("chat", {}, f"`{pair[0]}` and `{pair[1]}` are a question and its answer")
     return None
+
+
+def _entities(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    columns = plugins.load("tasks", "token-classification").columns
+    words = _named(columns, "tokens", names, lambda value: isinstance(value, list), rows)
+    tags = _named(columns, "tags", names, lambda value: isinstance(value, list), rows)
+    if words and tags and len(rows[0][words]) == len(rows[0][tags]):
+        return Guess(
+            "token-classification", {"tokens": words, "tags": tags}, f"`{tags}` has a tag for each of `{words}`"
+        )
+    text = _named(columns, "text", names, lambda value: isinstance(value, str), rows)
+    spans = _named(columns, "spans", names, lambda value: isinstance(value, list), rows)
+    if text and spans:
+        return Guess("token-classification", {"text": text, "spans": spans}, f"`{spans}` marks parts of `{text}`")
+    return None
+
+
+def _questions(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    columns = plugins.load("tasks", "question-answering").columns
+    found = {name: _named(columns, name, names, lambda value: value is not None, rows) for name in columns}
+    if not all(found.values()) or found["context"] in ("text", "document"):
+        return None
+    said = {name: str(column) for name, column in found.items()}
+    why = f"`{said['question']}` is asked of `{said['context']}` and answered in `{said['answers']}`"
+    return Guess("question-answering", {**said}, why)
+
+
+def _summaries(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    columns = plugins.load("tasks", "summarization").columns
+    short = _named(columns, "summary", names, lambda value: isinstance(value, str | list), rows)
+    long = _named(columns, "document", names, lambda value: isinstance(value, str), rows)
+    if short is None or long is None:
+        return None
+    return Guess("summarization", {"document": long, "summary": short}, f"`{short}` is a summary of `{long}`")
+
+
+def _translations(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    spoken = [name for name in names if name in LANGUAGES and _running([row.get(name) for row in rows])]
+    if len(spoken) >= 2:
+        raise DataError(
+            f"from which language to which? The file has {', '.join(f'`{name}`' for name in spoken)}",
+            hint=f"say it in the recipe: `task: {{name: translation, source_language: {spoken[0]}, "
+            f"target_language: {spoken[1]}}}`",
+        )
+    return None
+
+
+def _languages(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """Columns that are called by the codes of the languages."""
+    found: dict[str, str | list[str]] = {}
+    for column in ("source", "target"):
+        code = options.get(f"{column}_language")
+        if isinstance(code, str) and code in names and column not in names:
+            found[column] = code
+    return found
+
+
+def _named(
+    columns: Mapping[str, Column], name: str, there: Sequence[str], fits: Callable[[Any], bool], rows: Sequence[Any]
+) -> str | None:
+    """The file's column for a task's column, by name and by what its first row holds."""
+    return next((c for c in (name, *columns[name].names) if c in there and fits(rows[0].get(c))), None)
 
 
 def _label(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str | None:

@@ -24,8 +24,10 @@ from tunesmith.rundir import guarded, sync_folder
 _COLUMNS: dict[str, Any] = {
     "ids": np.int32,  # of every token
     "trained": np.bool_,  # of every token; False where a part says nothing of it
+    "types": np.uint8,  # of every token; 0 where a part says nothing of it
     "tokens": np.int64,  # of every part: how many it has
-    "name": np.int16,  # of every part: its name's number, negative (-1 - number) where no token is a target
+    "name": np.int16,  # of every part: its name's number
+    "says": np.uint8,  # of every part: 1 where it says which tokens are trained, 2 where of which types they are
     "cut": np.int32,  # of every part
     "lost": np.int32,  # of every part
     "parts": np.int32,  # of every example: how many it has
@@ -83,15 +85,16 @@ class Table(Sequence[list[Example]]):
         return Example(row, parts, json.loads(self.columns["target"][begin:end].tobytes()))
 
     def _part(self, number: int) -> tuple[str, Tokens]:
-        name = int(self.columns["name"][number])
+        says = int(self.columns["says"][number])
         begin, end = self.starts["tokens"][number : number + 2]
         tokens = Tokens(
             tuple(self.columns["ids"][begin:end].tolist()),
-            trained=tuple(self.columns["trained"][begin:end].tolist()) if name >= 0 else (),
+            trained=tuple(self.columns["trained"][begin:end].tolist()) if says & 1 else (),
             cut=int(self.columns["cut"][number]),
             lost=int(self.columns["lost"][number]),
+            types=tuple(self.columns["types"][begin:end].tolist()) if says & 2 else (),
         )
-        return self.names[name if name >= 0 else -1 - name], tokens
+        return self.names[int(self.columns["name"][number])], tokens
 
 
 class Writer:
@@ -134,9 +137,7 @@ class Writer:
     def join(self, table: Table) -> None:
         """The rows of a whole table, column by column."""
         numbers = np.array([self._number(name) for name in table.names], np.int16)
-        old = table.columns["name"]
-        parts = numbers[np.where(old >= 0, old, -1 - old)] if len(old) else old
-        columns = {**table.columns, "name": np.where(old >= 0, parts, -1 - parts).astype(np.int16)}
+        columns = {**table.columns, "name": numbers[table.columns["name"]] if len(numbers) else table.columns["name"]}
         self.refused += [replace(row, row=self.rows + row.row) for row in table.refused]
         self.rows += len(table.columns["examples"])
         with guarded(self.place):
@@ -150,11 +151,12 @@ class Writer:
         return self.names.index(name)
 
     def _add_part(self, made: dict[str, list[Any]], name: str, part: Tokens) -> None:
-        number = self._number(name)
-        made["name"].append(number if part.trained else -1 - number)
+        made["name"].append(self._number(name))
+        made["says"].append(bool(part.trained) + 2 * bool(part.types))
         made["tokens"].append(len(part.ids))
         made["ids"].extend(part.ids)
         made["trained"].extend(part.trained or (False,) * len(part.ids))
+        made["types"].extend(part.types or (0,) * len(part.ids))
         made["cut"].append(part.cut)
         made["lost"].append(part.lost)
 

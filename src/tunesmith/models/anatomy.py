@@ -102,6 +102,22 @@ def linear_layers(base: nn.Module, anatomy: Anatomy) -> Iterator[tuple[str, nn.M
             yield f"{anatomy.blocks}.{name}", module
 
 
+def token_logits(net: nn.Module, states: Tensor) -> Tensor:
+    """Logits [tokens, labels] of a stock token classifier or question answerer from states [tokens, hidden]."""
+    import torch
+
+    parts = dict(net.named_children())
+    if "dropout" in parts:
+        states = parts["dropout"](states)
+    return torch.as_tensor(token_head(net)(states))
+
+
+def token_head(net: nn.Module) -> nn.Module:
+    """The linear layer of a stock token classifier or question answerer."""
+    parts = dict(net.named_children())
+    return next(parts[name] for name in ("qa_outputs", "classifier", "score") if name in parts)
+
+
 def first_token_logits(net: nn.Module, base: nn.Module, anatomy: Anatomy, first: Tensor) -> Tensor:
     """Logits [rows, labels] of a stock sequence classifier from the states [rows, hidden] of each first token.
 

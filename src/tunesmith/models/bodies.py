@@ -175,7 +175,10 @@ class Bert:
 
     def begin(self, stream: Stream) -> Tensor:
         """The sum of the embeddings, normed."""
-        made = self.base.embeddings(input_ids=stream.ids[None], position_ids=stream.positions[None])[0]
+        types = None if stream.types is None else stream.types[None]
+        made = self.base.embeddings(
+            input_ids=stream.ids[None], token_type_ids=types, position_ids=stream.positions[None]
+        )[0]
         project = getattr(self.base, "embeddings_project", None)
         return torch.as_tensor(made if project is None else project(made))
 

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from tunesmith.contracts import Tokens
 
+Key = tuple[tuple[int, ...], tuple[int, ...]]
+"""`Tokens.key`."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -22,13 +25,13 @@ class Kept:
     blocks: int
     table: Tensor
     """[tokens, width], in the precision in which it is kept."""
-    spans: dict[tuple[int, ...], tuple[int, int]]
-    """Token ids of a row -> its first token in the table, and one past its last."""
+    spans: dict[Key, tuple[int, int]]
+    """What the net reads of a row -> its first token in the table, and one past its last."""
 
     def take(self, rows: Sequence[Tokens], filler: int, like: Tensor) -> Tensor | None:
         """Activations of rows laid end to end, with zeros for filler, of the dtype and on the device of `like`; None
         where a row is not there."""
-        found = [self.spans.get(row.ids) for row in rows]
+        found = [self.spans.get(row.key) for row in rows]
         pieces = [self.table[span[0] : span[1]] for span in found if span is not None]
         if len(pieces) < len(rows):
             return None

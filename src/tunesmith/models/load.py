@@ -16,7 +16,7 @@ from tunesmith.models.catalog import Source
 from tunesmith.models.fused import quicken
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.matmul import fastest
-from tunesmith.models.model import Model, Pooling
+from tunesmith.models.model import Kind, Model, Pooling
 from tunesmith.models.precision import pick_device
 from tunesmith.models.text import TextEncoder
 from tunesmith.recipe import ModelChoice
@@ -71,6 +71,46 @@ def load_classifier(
     return _model(net, source, config, parts, "classifier", fresh, max_tokens, pooling)
 
 
+def load_token_classifier(
+    source: Source, choice: ModelChoice, labels: tuple[str, ...], max_tokens: int | None, seed: int
+) -> Model:
+    """A net with a label for every token. Its head is fresh unless the folder holds one of the same labels.
+
+    Raises ModelError for `model.pooling`, which says how rows are read.
+    """
+    config = _config(source, choice)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: number for number, name in enumerate(labels)}
+    return _with_token_head(
+        "AutoModelForTokenClassification", "token-classifier", source, choice, config, max_tokens, seed
+    )
+
+
+def load_span_classifier(source: Source, choice: ModelChoice, max_tokens: int | None, seed: int) -> Model:
+    """A net with two logits for every token: that an answer starts there, and that it ends there."""
+    config = _config(source, choice)
+    config.num_labels = 2
+    return _with_token_head(
+        "AutoModelForQuestionAnswering", "span-classifier", source, choice, config, max_tokens, seed
+    )
+
+
+def _with_token_head(
+    auto: str, kind: Kind, source: Source, choice: ModelChoice, config: Any, max_tokens: int | None, seed: int
+) -> Model:
+    parts = anatomy.of(config.model_type)
+    if choice.pooling != "auto":
+        raise ModelError(
+            "`model.pooling` is for tasks with one label a row", where="model.pooling", hint="leave it out"
+        )
+    with quiet(), _seeded(seed):
+        net, fresh = _pretrained(auto, source, config, parts, {})
+    lost = {name for name in fresh if name.startswith(f"{net.base_model_prefix}.")}
+    if lost:
+        raise _incomplete(source, lost)
+    return _model(net, source, config, parts, kind, fresh, max_tokens, None)
+
+
 def load_causal_lm(source: Source, choice: ModelChoice, max_tokens: int | None) -> Model:
     """A decoder that predicts the next token. Raises ModelError for an encoder."""
     config = _config(source, choice)
@@ -102,7 +142,7 @@ def _model(
     source: Source,
     config: Any,
     parts: Anatomy,
-    kind: Any,
+    kind: Kind,
     fresh: set[str],
     max_tokens: int | None,
     pooling: Pooling | None,

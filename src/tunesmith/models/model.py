@@ -28,7 +28,7 @@ from tunesmith.models.text import TextEncoder
 
 _LOOK_BYTES = 2**26
 
-Kind = Literal["classifier", "causal-lm"]
+Kind = Literal["classifier", "token-classifier", "span-classifier", "causal-lm"]
 Pooling = Literal["mean", "cls", "last"]
 
 
@@ -182,7 +182,7 @@ class Model:
         """Last hidden states [tokens, width] of sequences end to end, and their lengths [rows]."""
         if self.layout == "padded":
             ids, mask = self._padded(rows)
-            out = self.base(input_ids=ids, attention_mask=mask)
+            out = self.base(input_ids=ids, attention_mask=mask, **self._padded_types(rows, ids))
             return out.last_hidden_state[mask.bool()], mask.sum(1)
         stream = self.stream(rows)
         return stream.of_rows(self._trunk(rows, stream, None)), stream.lengths
@@ -222,6 +222,11 @@ class Model:
         if self.pooling == "last":
             return torch.as_tensor(self.net.get_submodule("score")(self.states_at(rows, ends - 1)))
         return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, ends - lengths))
+
+    def token_logits(self, rows: Sequence[Tokens], positions: Tensor | None = None) -> Tensor:
+        """Logits [tokens, labels] of sequences end to end, or [positions, labels] at positions on the host."""
+        states = self.states(rows)[0] if positions is None else self.states_at(rows, positions)
+        return anatomy.token_logits(self.net, states)
 
     def body(self) -> bodies.Body | None:
         """The trunk as blocks that can be run by themselves, where their shape is known."""
@@ -301,7 +306,9 @@ class Model:
         elif self._stock_checkpointing and not self.checkpointing:
             net.gradient_checkpointing_disable()
         self._stock_checkpointing = self.checkpointing
-        more = {"use_cache": False} if self.anatomy.family == "decoder" else {}
+        more: dict[str, Any] = {"use_cache": False} if self.anatomy.family == "decoder" else {}
+        if stream.types is not None and self._told_types():
+            more["token_type_ids"] = stream.types[None]
         ids, positions = stream.ids[None], stream.positions[None]
         out = self.base(input_ids=ids, position_ids=positions, attention_mask=None, stream=stream, **more)
         if not self._checked:
@@ -315,6 +322,15 @@ class Model:
         flash kernel's, and keeps weights [heads, looked at, tokens of the row]."""
         heads = int(getattr(self.config, "num_attention_heads", 12))
         return 3 * 4 * heads * pairs(stream, look) > _LOOK_BYTES
+
+    def _told_types(self) -> bool:
+        return int(getattr(self.config, "type_vocab_size", 0) or 0) > 1
+
+    def _padded_types(self, rows: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        if not (any(row.types for row in rows) and self._told_types()):
+            return {}
+        types = [[*(row.types or [0] * len(row.ids)), *[0] * (ids.shape[1] - len(row.ids))] for row in rows]
+        return {"token_type_ids": torch.tensor(types, device=self.device)}
 
     def _padded(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         longest = max(len(row.ids) for row in rows)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Tokens
+from tunesmith.models import anatomy
 from tunesmith.models.heads import PooledClassifier, mean_of_rows
 from tunesmith.models.model import Model
 
@@ -47,17 +48,63 @@ def fit_probe(model: Model, rows: Sequence[Tokens], targets: Sequence[int]) -> N
 
     The model's pooling must be `mean` or `last`: a stock head on the first token is more than linear.
     """
+    model.net.eval()
+    name = "head" if isinstance(model.net, PooledClassifier) else "score"
+    fit_linear(model.net.get_submodule(name), pooled(model, rows), targets)
+
+
+@torch.no_grad()
+def fit_token_probe(model: Model, rows: Sequence[Tokens], targets: Sequence[Sequence[int]], most: int = 20_000) -> None:
+    """The same for a token classifier: `targets` are of the trained tokens of each row. Rows are taken in their order
+    until they have `most` such tokens."""
+    model.net.eval()
+    features: list[Any] = []
+    wanted: list[int] = []
+    for row, labels in zip(rows, targets, strict=True):
+        states = model.states_at([row], torch.tensor([k for k, learned in enumerate(row.trained) if learned]))
+        features.append(states.double().cpu().numpy())
+        wanted += labels
+        if len(wanted) >= most:
+            break
+    fit_linear(anatomy.token_head(model.net), np.concatenate(features), wanted)
+
+
+@torch.no_grad()
+def fit_span_probe(model: Model, rows: Sequence[Tokens], spans: Sequence[Sequence[int]], most: int = 20_000) -> None:
+    """Two logistic regressions, of whether a token is the first and the last of the answer, for a question answerer."""
+    from sklearn.linear_model import LogisticRegression
+
+    model.net.eval()
+    features: list[Any] = []
+    ends: list[Any] = []
+    count = 0
+    for row, span in zip(rows, spans, strict=True):
+        features.append(model.states([row])[0].double().cpu().numpy())
+        ends.append(np.stack([np.arange(len(row.ids)) == place for place in span]))
+        count += len(row.ids)
+        if count >= most:
+            break
+    every, marked = np.concatenate(features), np.concatenate(ends, 1)
+    mean, spread = every.mean(0), every.std(0) + 1e-6
+    head = anatomy.token_head(model.net)
+    assert isinstance(head, torch.nn.Linear)
+    for side in range(2):
+        regression = LogisticRegression(C=0.1, max_iter=_ROUNDS, tol=1e-3)
+        regression.fit(((every - mean) / spread).astype(np.float32), marked[side])
+        weight = regression.coef_[0] / spread
+        head.weight[side] = torch.from_numpy(weight)
+        head.bias[side] = float(regression.intercept_[0] - weight @ mean)
+
+
+def fit_linear(head: torch.nn.Module, features: NDArray[np.float64], targets: Sequence[int]) -> None:
+    """Logistic regression of targets on features [rows, width], as a linear layer's weight and bias."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model.net.eval()
-    features = pooled(model, rows)
-    mean, spread = features.mean(0), features.std(0) + 1e-6
-    name = "head" if isinstance(model.net, PooledClassifier) else "score"
-    head = model.net.get_submodule(name)
     assert isinstance(head, torch.nn.Linear)
+    mean, spread = features.mean(0), features.std(0) + 1e-6
     shift = mean if head.bias is not None else np.zeros_like(mean)
     regression = LogisticRegression(C=0.1, max_iter=_ROUNDS, tol=1e-3, fit_intercept=head.bias is not None)
     with warnings.catch_warnings():

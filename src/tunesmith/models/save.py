@@ -68,8 +68,9 @@ def _net(model: Model, folder: Path) -> None:
 
 
 def _task_type(model: Model) -> str | None:
-    if model.kind == "causal-lm":
-        return "CAUSAL_LM"
+    named = {"causal-lm": "CAUSAL_LM", "token-classifier": "TOKEN_CLS", "span-classifier": "QUESTION_ANS"}
+    if model.kind in named:
+        return named[model.kind]
     return "FEATURE_EXTRACTION" if isinstance(model.net, PooledClassifier) else "SEQ_CLS"
 
 

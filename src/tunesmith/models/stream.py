@@ -47,6 +47,8 @@ class Stream:
     """Tokens of each row [rows]."""
     places: Tensor | None
     """Where each token of the rows laid end to end stands in the stream, on the host; None where nothing is shared."""
+    types: Tensor | None = None
+    """Token types [tokens]; None where all are 0."""
     filler: int = 0
     """Tokens at the end that belong to no row."""
     calls: int = 0
@@ -80,7 +82,7 @@ def stream_of(
     places: list[int] | None = None
     ids = [i for row in rows for i in row.ids]
     segments = [Segment(stop - length, length) for length, stop in zip(lengths, accumulate(lengths), strict=True)]
-    if share:
+    if share and not any(row.types for row in rows):
         merged, fewer, homes = _shared([row.ids for row in rows])
         if len(fewer) < len(ids):
             segments, ids, places = merged, fewer, homes
@@ -95,8 +97,16 @@ def stream_of(
         tuple(segments),
         torch.tensor(lengths, device=device),
         None if places is None else torch.tensor(places),
+        _types(rows, filler, device),
         filler,
     )
+
+
+def _types(rows: Sequence[Tokens], filler: int, device: torch.device) -> Tensor | None:
+    if not any(row.types for row in rows):
+        return None
+    types = [kind for row in rows for kind in row.types or (0,) * len(row.ids)]
+    return torch.tensor([*types, *[0] * filler], device=device)
 
 
 def _shared(rows: Sequence[Ids]) -> tuple[list[Segment], list[int], list[int]]:

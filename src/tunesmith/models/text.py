@@ -13,6 +13,7 @@ from typing import Any
 
 from tunesmith.contracts import Tokens
 from tunesmith.errors import DataError, ModelError
+from tunesmith.models.tools import in_text
 
 Message = Mapping[str, Any]
 
@@ -54,41 +55,96 @@ class TextEncoder:
             offsets = offsets[:keep] + offsets[len(offsets) - tail :]
         return Tokens(tuple(ids), cut=max(over, 0), text=text, offsets=tuple(offsets))
 
-    def chat(self, messages: Sequence[Message]) -> Tokens:
-        """A whole conversation; trained is what the assistant says, with the end of its turn.
+    def pair(self, first: str, second: str) -> Tokens:
+        """Two texts as the model's own template joins them; tokens that do not fit are cut from the longer one."""
+        made = self.tokenizer.backend_tokenizer.encode(first, second)
+        owners = made.sequence_ids
+        counts = [owners.count(0), owners.count(1)]
+        over = max(len(made.ids) - self.max_tokens, 0)
+        for _ in range(over):
+            counts[counts[1] > counts[0]] -= 1
+        seen, kept = [0, 0], []
+        for k, owner in enumerate(owners):
+            if owner is not None:
+                seen[owner] += 1
+            if owner is None or seen[owner] <= counts[owner]:
+                kept.append(k)
+        shift = len(first) + 1
+        offsets = [made.offsets[k] for k in kept]
+        moved = [(a + shift, b + shift) if owners[k] == 1 else (a, b) for k, (a, b) in zip(kept, offsets, strict=True)]
+        types = tuple(made.type_ids[k] for k in kept)
+        return Tokens(
+            tuple(made.ids[k] for k in kept),
+            cut=over,
+            types=types if any(types) else (),
+            text=f"{first}\n{second}",
+            offsets=tuple(moved),
+        )
+
+    def windows(self, body: str, before: str | None = None, stride: int = 64) -> list[Tokens]:
+        """A text in as many pieces as the model's context asks for, each with the same text before it, if any.
+
+        `stride` is how many tokens two neighbours share. Offsets are of `body`; `trained` says which tokens are its.
+        Raises DataError when what stands before leaves no room.
+        """
+        backend = self.tokenizer.backend_tokenizer
+        made = backend.encode(body) if before is None else backend.encode(before, body)
+        mine = [owner == (0 if before is None else 1) for owner in made.sequence_ids]
+        first = mine.index(True) if any(mine) else len(mine)
+        after = len(mine) - mine[::-1].index(True) if any(mine) else len(mine)
+        room = self.max_tokens - first - (len(mine) - after)
+        if room < 1 or (room < after - first and room <= stride):
+            raise DataError(
+                f"what stands before the text takes {first} of the {self.max_tokens} tokens that the model reads: "
+                "too few are left",
+                hint="shorten it, or raise `data.max_tokens` if it can be",
+            )
+        starts = [first]
+        while starts[-1] + room < after:
+            starts.append(starts[-1] + room - stride)
+        return [self._window(made, body, first, after, start, min(start + room, after)) for start in starts]
+
+    def _window(self, made: Any, body: str, first: int, after: int, start: int, stop: int) -> Tokens:
+        kept = [*range(first), *range(start, stop), *range(after, len(made.ids))]
+        types = tuple(made.type_ids[k] for k in kept)
+        return Tokens(
+            tuple(made.ids[k] for k in kept),
+            trained=tuple(start <= k < stop for k in kept),
+            types=types if any(types) else (),
+            text=body,
+            offsets=tuple(made.offsets[k] if start <= k < stop else (0, 0) for k in kept),
+        )
+
+    def chat(
+        self, messages: Sequence[Message], learned: Sequence[bool] | None = None, tools: Sequence[Any] = ()
+    ) -> Tokens:
+        """A whole conversation; trained is what the assistant says, with the end of its turn, or what `learned` says
+        of each message.
 
         A turn's span is from the end of what the template renders before it (with the mark that it is the
         assistant's turn) to the end of what it renders with it. That the one begins with the other is checked.
         Raises DataError when the template breaks this.
         """
-        whole = self.render(messages)
+        whole = self.render(messages, tools)
+        wanted = learned if learned is not None else [message["role"] == "assistant" for message in messages]
         spans = []
         for k, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if not wanted[k]:
                 continue
-            before = self.render(messages[:k], answer_next=True)
-            through = self.render(messages[: k + 1])
+            mine = message["role"] == "assistant"
+            before = self.render(messages[:k], tools, answer_next=mine) if k or mine else ""
+            through = self.render(messages[: k + 1], tools)
             if not (through.startswith(before) and whole.startswith(through)):
                 raise DataError(
                     "the model's chat template renders a turn differently when more turns follow",
                     hint="use conversations with one assistant turn, or a model with a plain template",
                 )
             spans.append((len(before), len(through)))
-        made = self.tokenizer.backend_tokenizer.encode(whole, add_special_tokens=False)
-        trained = _inside(made.offsets, spans)
-        kept = self.max_tokens
-        return Tokens(
-            tuple(made.ids[:kept]),
-            trained=tuple(trained[:kept]),
-            cut=max(len(made.ids) - kept, 0),
-            lost=sum(trained[kept:]),
-            text=whole,
-            offsets=tuple(made.offsets[:kept]),
-        )
+        return self._trained(whole, spans, special=False)
 
-    def prompt(self, messages: Sequence[Message]) -> Tokens:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> Tokens:
         """What stands before the assistant's next turn. Raises DataError when it leaves no room for an answer."""
-        text = self.render(messages, answer_next=True)
+        text = self.render(messages, tools, answer_next=True)
         made = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
         if len(made.ids) >= self.max_tokens:
             raise DataError(
@@ -98,19 +154,56 @@ class TextEncoder:
             )
         return Tokens(tuple(made.ids), text=text, offsets=tuple(made.offsets))
 
-    def render(self, messages: Sequence[Message], *, answer_next: bool = False) -> str:
-        """The conversation as the model's template writes it. Raises DataError with the template's own words."""
+    def exchange(self, asked: str, answer: str) -> Tokens:
+        """One question and its answer, which is trained with the end of the turn; without a chat template, the two
+        with a line end between them and the end of text behind."""
+        if self.tokenizer.chat_template is not None:
+            return self.chat([{"role": "user", "content": asked}, {"role": "assistant", "content": answer}])
+        before, whole = f"{asked}\n", f"{asked}\n{answer}{self.tokenizer.eos_token or ''}"
+        return self._trained(whole, [(len(before), len(whole))], special=True)
+
+    def asked(self, asked: str) -> Tokens:
+        """One question, up to where its answer begins; not cut."""
+        if self.tokenizer.chat_template is not None:
+            text, special = self.render([{"role": "user", "content": asked}], answer_next=True), False
+        else:
+            text, special = f"{asked}\n", True
+        made = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special)
+        return Tokens(tuple(made.ids), text=text, offsets=tuple(made.offsets))
+
+    def _trained(self, text: str, spans: Sequence[tuple[int, int]], *, special: bool) -> Tokens:
+        """A text of which some spans of characters are trained, cut at its end."""
+        made = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special)
+        trained = _inside(made.offsets, spans)
+        kept = self.max_tokens
+        return Tokens(
+            tuple(made.ids[:kept]),
+            trained=tuple(trained[:kept]),
+            cut=max(len(made.ids) - kept, 0),
+            lost=sum(trained[kept:]),
+            text=text,
+            offsets=tuple(made.offsets[:kept]),
+        )
+
+    def render(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, answer_next: bool = False) -> str:
+        """The conversation as the model's template writes it; tools and calls in the text where the template knows
+        nothing of them. Raises DataError with the template's own words."""
         from jinja2 import TemplateError
 
-        if self.tokenizer.chat_template is None:
+        template = self.tokenizer.chat_template
+        if template is None:
             raise ModelError(
                 "the model has no chat template",
                 where="model",
                 hint="take an instruction-tuned model such as `smollm2-135m`",
             )
+        native = "tools" in str(template)
+        shown = [dict(message) for message in messages] if native else in_text(messages, tools)
+        for message in shown:
+            message.pop("train", None)
         try:
             text: str = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=answer_next
+                shown, tools=list(tools) or None, tokenize=False, add_generation_prompt=answer_next
             )
         except TemplateError as fault:
             raise DataError(f"the model's chat template refuses the conversation: {fault}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith.contracts import Row
+from tunesmith.contracts import Row, Task
 from tunesmith.events import Updated
 from tunesmith.judgement import Judgement, as_json
 from tunesmith.prepare import Prepared
@@ -36,6 +36,7 @@ def summary(
         notes.append("no test rows: the scores are on the rows that chose the checkpoint")
     if prepared.splits.made:
         notes.append(f"{' and '.join(prepared.splits.made)} rows were taken out of the training file")
+    notes += task.notes()
     answers = list(result.tuned.answers.values())
     endless = sum(answer.get("ended") is False for answer in answers)
     if endless > 0.02 * len(answers):
@@ -71,9 +72,9 @@ def write(run: RunDir, prepared: Prepared, result: Judgement, summed: dict[str, 
         if row.id in result.tuned.answers
     ]
     write_bytes(predictions / f"{split}.jsonl", ("\n".join(lines) + "\n").encode())
-    labels: Sequence[str] = getattr(prepared.task, "labels", ())
+    labels = prepared.task.classes()
     parts = [_head(summed), _curves(run, prepared, summed)]
-    details = _label_details(labels, rows, result) if labels else _answer_details(rows, result)
+    details = _label_details(labels, rows, result) if labels else _answer_details(prepared.task, rows, result)
     if labels:
         _confusion(run.report, labels, rows, result)
     parts += _sections(details, bool(labels))
@@ -113,9 +114,10 @@ def _head(summed: dict[str, Any]) -> str:
 
 def _curves(run: RunDir, prepared: Prepared, summed: dict[str, Any]) -> str:
     events = list(run.events())
-    with guarded(run.report):
-        plots.curves(events, summed["headline"], run.report / "curves.png")
     looks = {e.step: e.scores for e in events if isinstance(e, Updated) and e.scores}
+    watched = next((prepared.task.watched(scores).name for scores in looks.values()), summed["headline"])
+    with guarded(run.report):
+        plots.curves(events, watched, run.report / "curves.png")
     table = [["update", *next(iter(looks.values()))]] if looks else [["update"]]
     table += [[str(step), *map(tables.number, scores.values())] for step, scores in sorted(looks.items())]
     return "## Curves\n\n![training loss and validation score](curves.png)\n\n" + tables.markdown(table)
@@ -158,31 +160,34 @@ def _error(row: Row, answer: dict[str, Any]) -> dict[str, Any]:
     return {**place, "predicted": answer["label"], "probability": answer["probability"]}
 
 
-def _answer_details(rows: Sequence[Row], result: Judgement) -> dict[str, Any]:
-    """Answers of base and tuned beside the reference."""
+def _answer_details(task: Task, rows: Sequence[Row], result: Judgement) -> dict[str, Any]:
+    """Answers of base and tuned beside the reference; how many became right, and wrong, where answers can be that."""
     base = result.base_judged.answers if result.base_judged else {}
-    samples = [
-        {
-            "file": row.file,
-            "line": row.line,
-            "question": row["messages"][-2]["content"] if len(row["messages"]) > 1 else "",
-            "reference": row["messages"][-1]["content"],
-            "base": base.get(row.id, {}).get("answer"),
-            "tuned": result.tuned.answers[row.id]["answer"],
-            "ended": result.tuned.answers[row.id]["ended"],
-        }
-        for row in rows
-        if row.id in result.tuned.answers
-    ]
-    return {"samples": samples}
+    samples = []
+    fixed = broken = None
+    for row in rows:
+        if row.id not in result.tuned.answers:
+            continue
+        now = task.show(row, result.tuned.answers[row.id])
+        before = task.show(row, base[row.id]) if row.id in base else None
+        if before is not None and now.right is not None:
+            fixed = (fixed or 0) + (now.right and not before.right)
+            broken = (broken or 0) + bool(before.right and not now.right)
+        sample = {"file": row.file, "line": row.line, "question": now.asked, "reference": now.reference}
+        samples.append({**sample, "base": before.answer if before else None, "tuned": now.answer, "right": now.right})
+    return {"samples": samples, "fixed": fixed, "broken": broken}
 
 
 def _sections(details: dict[str, Any], labelled: bool) -> list[str]:
     if not labelled:
         table = [["asked", "reference", "base", "tuned"]]
-        for sample in details["samples"][:_SHOWN]:
+        wrong_first = sorted(details["samples"], key=lambda sample: sample["right"] is True)
+        for sample in wrong_first[:_SHOWN]:
             table.append([tables.cell(sample[name] or "-") for name in ("question", "reference", "base", "tuned")])
-        return ["## Answers\n\n" + tables.markdown(table)] if details["samples"] else []
+        changed = ""
+        if details["fixed"] is not None:
+            changed = f"Against the base, {details['fixed']} rows became right and {details['broken']} wrong.\n\n"
+        return [f"## Answers\n\n{changed}" + tables.markdown(table)] if details["samples"] else []
     per_label = [["label", "rows", "precision", "recall", "f1"]]
     for label, found in details["per_label"].items():
         values = [tables.number(found[name]) for name in ("precision", "recall", "f1")]

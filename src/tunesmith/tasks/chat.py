@@ -1,47 +1,40 @@
 """Conversations: the assistant's turns are learned, and written in use.
 
-Rows come as `messages`, as `prompt` and `completion`, or as `instruction`, `input` and `output`.
+Rows come as `messages` (with `tools`, if any), as ShareGPT's `conversations`, as `prompt` and `completion`, or as
+`instruction`, `input` and `output`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import (
-    Answer,
-    Column,
-    Example,
-    Loss,
-    Metric,
-    Purpose,
-    Reader,
-    Row,
-    Sums,
-    Task,
-    Tokens,
-    Vector,
-)
+from tunesmith.contracts import Answer, Column, Example, Metric, Purpose, Reader, Row, Shown, Sums, Vector
 from tunesmith.errors import DataError
-
-if TYPE_CHECKING:
-    from tunesmith.models.catalog import Source
-    from tunesmith.models.model import Model
-    from tunesmith.recipe import Recipe
+from tunesmith.metrics import overlap
+from tunesmith.written import Written
 
 ROLES = ("system", "user", "assistant", "tool")
+_OTHER_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "observation": "tool",
+                "function": "tool", "developer": "system"}  # fmt: skip
+_CALLS = ("tool_call", "function_call")
+"""Roles of a message that is a call of a tool by the assistant."""
 
 
 @dataclass(frozen=True)
-class Chat(Task):
+class Chat(Written):
     """The assistant's turns of conversations, by a decoder with a chat template."""
 
     columns: ClassVar[Mapping[str, Column]] = {
-        "messages": Column("a list of {role, content}", required=False, names=("conversation", "chat")),
+        "messages": Column(
+            "a list of {role, content}", required=False, names=("conversations", "conversation", "chat")
+        ),
+        "tools": Column("a list of tools as JSON objects", required=False, names=("functions",)),
         "prompt": Column("a text", required=False),
         "completion": Column("a text", required=False, names=("response",), target=True),
         "instruction": Column("a text", required=False),
@@ -49,131 +42,90 @@ class Chat(Task):
         "output": Column("a text", required=False, target=True),
     }
     headline: ClassVar[Metric] = Metric("mean_token_loss", higher_is_better=False)
-    validation_metric: ClassVar[str] = "mean_token_loss"
-    families: ClassVar[tuple[str, ...]] = ("decoder",)
 
-    max_new_tokens: int | None = None
-    """Longest answer in tokens. None takes it from the data: 1.2 times the 99th percentile, at least 16."""
-
-    longest_answer: int = field(default=0, metadata={"option": False})
-    """Characters of the 99th percentile of the answers in training."""
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    """Turns that are learned: the assistant's, only its last, or every message; never one with `train: false`."""
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """Roles must be known and in an order that has something to learn; the last turn is the assistant's."""
         messages = _messages(values)
-        return messages if isinstance(messages, str) else _order(messages, learn=purpose == "learn")
+        if isinstance(messages, str):
+            return messages
+        tools = _tools(values.get("tools"))
+        return tools if isinstance(tools, str) else _order(messages, learn=purpose == "learn")
 
     def normalize(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """One form for all: `messages`."""
-        messages = _messages(values)
-        assert not isinstance(messages, str)
-        return {"messages": messages}
+        """One form for all: `messages`, and `tools` where there are any."""
+        messages, tools = _messages(values), _tools(values.get("tools"))
+        assert not isinstance(messages, str) and not isinstance(tools, str)
+        return {"messages": messages} | ({"tools": tools} if tools else {})
 
-    def learn(self, rows: Iterable[Row]) -> Chat:
+    def learn(self, rows: Iterable[Row]) -> Self:
         """How long answers are."""
-        lengths = [len(m["content"]) for row in rows for m in row["messages"] if m["role"] == "assistant"]
-        return replace(self, longest_answer=int(np.percentile(lengths, 99)) if lengths else 0)
-
-    def build(self, source: Source, options: Recipe, seed: int) -> Model:
-        """The pretrained decoder as it is."""
-        from tunesmith.models.load import load_causal_lm
-
-        return load_causal_lm(source, options.model, options.data.max_tokens)
+        lengths = [_said(m) for row in rows for m in row["messages"] if m["role"] == "assistant"]
+        return replace(self, longest_answer=int(np.percentile(list(map(len, lengths)), 99)) if lengths else 0)
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """To learn, the whole conversation; to answer, what stands before its last assistant turn.
 
         Raises DataError for a row of which no trained token survives the model's context.
         """
-        messages = row["messages"]
+        messages, tools = row["messages"], row.values.get("tools", [])
         if purpose == "answer":
             asked = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-            return [Example(row.id, {"text": reader.text.prompt(asked)})]
-        tokens = reader.text.chat(messages)
+            return [Example(row.id, {"text": reader.text.prompt(asked, tools)})]
+        tokens = reader.text.chat(messages, self._learned(messages), tools)
         if not any(tokens.trained):
             raise DataError(
                 f"nothing of the row can be learned: all {tokens.lost} tokens of its answers lie beyond the "
-                f"{reader.text.max_tokens} that are read",
+                f"{reader.text.max_tokens} that are read"
+                if tokens.lost
+                else "nothing of the row is to be learned: every turn says `train: false`",
                 where=row.place,
                 hint="shorten the conversation, raise `data.max_tokens`, or set `data.bad_rows: skip`",
             )
         return [Example(row.id, {"text": tokens})]
 
-    def weights(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Every trained token counts once; a first token is never predicted."""
-        return {"loss": float(sum(sum(example.parts["text"].trained[1:]) for example in examples))}
-
-    def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
-        """Cross entropy of the assistant's tokens, summed."""
-        losses, _ = _losses(model, examples)
-        return {"loss": Loss(losses.sum(), float(len(losses)))}
-
-    def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
-        """The loss and the number of trained tokens of each row."""
-        from tunesmith.models.loss import sum_by_row
-
-        losses, counts = _losses(model, examples)
+    def _learned(self, messages: Sequence[Mapping[str, Any]]) -> list[bool]:
+        mine = [message["role"] == "assistant" for message in messages]
+        last = len(mine) - 1 - mine[::-1].index(True)
+        chosen = {"assistant": mine, "last": [k == last for k in range(len(mine))], "all": [True] * len(mine)}
         return [
-            {"loss": loss, "tokens": float(count)}
-            for loss, count in zip(sum_by_row(losses, counts), counts, strict=True)
+            wanted and message.get("train", True)
+            for wanted, message in zip(chosen[self.train_on], messages, strict=True)
         ]
 
-    def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
-        """A greedy answer per prompt."""
-        from tunesmith.models import generate
-
-        prompts: list[Tokens] = [example.parts["text"] for example in examples]
-        return list(generate.answers(model, prompts, self.room(model), generate.stop_tokens(model)))
-
-    def room(self, model: Model) -> int:
-        """Tokens that an answer may take: the option, or 1.2 times what the data needs."""
-        if self.max_new_tokens is not None:
-            return self.max_new_tokens
-        per_token = 2.5  # characters a token holds at the least in running text; more tokens than needed are harmless
-        return max(16, min(int(1.2 * self.longest_answer / per_token), model.text.max_tokens // 2))
-
-    def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
-        """The answer, and whether it ended by itself."""
-        made = outputs[0]
-        return {"answer": made.text, "ended": made.ended, "tokens": made.tokens}
-
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
-        """Whether the answer is the reference to the letter, and whether it ended by itself."""
-        reference = row["messages"][-1]["content"].strip()
-        return {
-            "answers": 1.0,
-            "exact": float(answer["answer"].strip() == reference),
-            "ended": float(answer["ended"]),
-        }
+        """Whether the answer is the reference to the letter, how many words they share, whether it ended by itself."""
+        reference = _said(row["messages"][-1]).strip()
+        exact = float(answer["answer"].strip() == reference)
+        return super().measure(row, answer) | {"exact": exact, "rouge": overlap.rouge(answer["answer"], [reference])}
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
-        """mean_token_loss and token_perplexity over trained tokens; exact_match and ended as shares of answers."""
-        made: dict[str, NDArray[np.float64]] = {}
-        if "loss" in sums:
-            made["mean_token_loss"] = sums["loss"][..., 0] / sums["tokens"][..., 0]
-            made["token_perplexity"] = np.exp(made["mean_token_loss"])
+        """mean_token_loss and token_perplexity over trained tokens; means of exact match and ROUGE F1 over answers."""
+        made = super().reduce(sums)
         if "answers" in sums:
-            made["answer_exact_match"] = sums["exact"][..., 0] / sums["answers"][..., 0]
-            made["answer_ended"] = sums["ended"][..., 0] / sums["answers"][..., 0]
+            rows = sums["answers"][..., 0]
+            made["answer_exact_match"] = sums["exact"][..., 0] / rows
+            made |= {f"answer_{kind}_f1": sums["rouge"][..., k] / rows for k, kind in enumerate(overlap.KINDS)}
         return made
 
-    def base(self, model: Model, rows: Sequence[Row]) -> None:
-        """Nothing: the untuned model chats already."""
-
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
-        """None: nothing cheap answers a conversation."""
-        return {}
-
-
-def _losses(model: Model, examples: Sequence[Example]) -> tuple[Any, list[int]]:
-    from tunesmith.models.loss import label_losses, label_positions
-
-    rows = [example.parts["text"] for example in examples]
-    positions, labels, counts = label_positions(rows, model.device)
-    return label_losses(model.states_at(rows, positions), model.output_layer, labels, model.matmul), counts
+    def show(self, row: Row, answer: Answer | None) -> Shown:
+        """The message before the last turn, that turn, the answer."""
+        messages = row["messages"]
+        asked = _said(messages[-2]) if len(messages) > 1 else ""
+        return Shown(asked, _said(messages[-1]), answer["answer"] if answer else "")
 
 
-def _messages(values: Mapping[str, Any]) -> list[dict[str, str]] | str:
+def _said(message: Mapping[str, Any]) -> str:
+    """A message's text, calls of tools included."""
+    from tunesmith.models.tools import in_text
+
+    text: str = in_text([message], [])[0]["content"]
+    return text
+
+
+def _messages(values: Mapping[str, Any]) -> list[dict[str, Any]] | str:
     """The row as messages, or in words why it has none."""
     if values.get("messages") is not None:
         return _checked(values["messages"])
@@ -194,20 +146,82 @@ def _messages(values: Mapping[str, Any]) -> list[dict[str, str]] | str:
     return "the row has neither `messages`, nor `prompt` and `completion`, nor `instruction` and `output`"
 
 
-def _checked(messages: Any) -> list[dict[str, str]] | str:
+def _checked(messages: Any) -> list[dict[str, Any]] | str:
     if not isinstance(messages, list) or not messages:
         return "`messages` is not a list with a message in it"
-    made = []
+    made: list[dict[str, Any]] = []
     for number, message in enumerate(messages, 1):
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            return f"message {number} is not {{role, content}} with a text"
-        role = message.get("role")
-        if role not in ROLES:
-            return f"message {number} has the role {role!r}; roles are {', '.join(ROLES)}"
-        if role == "assistant" and not message["content"].strip():
-            return f"message {number}, the assistant's, is empty"
-        made.append({"role": str(role), "content": message["content"]})
+        found = _message(message, number)
+        if isinstance(found, str):
+            return found
+        calls = found.get("tool_calls")
+        if calls and not found["content"] and made and made[-1].get("tool_calls") and made[-1]["role"] == "assistant":
+            made[-1]["tool_calls"] += calls  # several calls at once
+        else:
+            made.append(found)
     return made
+
+
+def _message(message: Any, number: int) -> dict[str, Any] | str:
+    """One message, or in words why it cannot be used."""
+    form = f"message {number} is not {{role, content}} with a text"
+    if not isinstance(message, Mapping):
+        return form
+    role = message.get("role", message.get("from"))
+    content = message.get("content", message.get("value"))
+    given = message.get("tool_calls") or []
+    if role in _CALLS:
+        role, given, content = "assistant", [content], ""
+    role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
+    content = "" if content is None and given else content
+    if not isinstance(content, str):
+        return form
+    if role not in ROLES:
+        return f"message {number} has the role {role!r}; roles are {', '.join(ROLES)}"
+    calls = []
+    for call in given if isinstance(given, list) else [given]:
+        found = _call(call)
+        if isinstance(found, str):
+            return f"message {number} calls a tool, but {found}"
+        calls.append(found)
+    if role == "assistant" and not content.strip() and not calls:
+        return f"message {number}, the assistant's, is empty"
+    made: dict[str, Any] = {"role": role, "content": content}
+    if calls:
+        made["tool_calls"] = calls
+    if message.get("train") is not None:
+        if not isinstance(message["train"], bool):
+            return f"message {number} has `train: {message['train']!r}`, which is neither true nor false"
+        made["train"] = message["train"]
+    return made
+
+
+def _call(call: Any) -> dict[str, Any] | str:
+    """A call as {type, function: {name, arguments}}, or in words why it is none."""
+    try:
+        call = json.loads(call) if isinstance(call, str) else call
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            return "the call has no `name`"
+        arguments = function.get("arguments", {})
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except json.JSONDecodeError as fault:
+        return f"the call is not valid JSON: {fault.msg}"
+    return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def _tools(given: Any) -> list[Any] | str:
+    """The tools of a row, or in words why they cannot be read."""
+    if given in (None, ""):
+        return []
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError as fault:
+            return f"`tools` is not valid JSON: {fault.msg}"
+    if not isinstance(given, list) or not all(isinstance(tool, Mapping) for tool in given):
+        return "`tools` is not a list of JSON objects"
+    return [dict(tool) for tool in given]
 
 
 def _order(messages: Sequence[Mapping[str, str]], *, learn: bool) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Sums, Task, Vector
+from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class TextClassification(Task):
         "label": Column("a string, a whole number or true/false", names=LABEL_NAMES, target=True),
     }
     headline: ClassVar[Metric] = Metric("macro_f1", higher_is_better=True)
-    validation_metric: ClassVar[str] = "macro_f1"
     families: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
     labels: tuple[str, ...] = field(default=(), metadata={"option": False})
@@ -177,6 +176,15 @@ class TextClassification(Task):
             "mcc": np.divide(up, down, out=np.zeros_like(up), where=down > 0),
             "mean_row_loss": sums["loss"][..., 0] / rows,
         }
+
+    def classes(self) -> Sequence[str]:
+        """Every row has one of them and is given one."""
+        return self.labels
+
+    def show(self, row: Row, answer: Answer | None) -> Shown:
+        """The text, its label, the label given."""
+        said = answer["label"] if answer else ""
+        return Shown(row["text"], row["label"], said, said == row["label"] if answer else None)
 
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """A linear probe: logistic regression on the frozen net's pooled states, put in as its head."""

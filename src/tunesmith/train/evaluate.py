@@ -54,6 +54,14 @@ def answer_rows(
     model: Model, task: Task, rows: Sequence[Row], progress: Callable[[int], None] | None = None
 ) -> dict[int, Answer]:
     """Row id -> answer."""
+    outputs = outputs_of(model, task, rows, progress)
+    return {row.id: task.decode(row, outputs[row.id]) for row in rows}
+
+
+def outputs_of(
+    model: Model, task: Task, rows: Sequence[Row], progress: Callable[[int], None] | None = None
+) -> dict[int, list[Any]]:
+    """Row id -> what the net makes of each of its examples."""
     outputs: dict[int, list[Any]] = defaultdict(list)
     for batch in _batches(model, task, rows, "answer"):
         with torch.no_grad():
@@ -61,7 +69,14 @@ def answer_rows(
                 outputs[example.row_id].append(output)
         if progress is not None:
             progress(len(batch))
-    return {row.id: task.decode(row, outputs[row.id]) for row in rows}
+    return outputs
+
+
+def settle(model: Model, task: Task, rows: Sequence[Row]) -> Task:
+    """The task with what only the tuned model's outputs on validation rows can tell."""
+    if type(task).settle is Task.settle:
+        return task
+    return task.settle(rows, outputs_of(model, task, rows))
 
 
 def value_of(task: Task, measured: Measured) -> dict[str, float]:

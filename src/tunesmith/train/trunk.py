@@ -22,7 +22,7 @@ from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import Tokens
 from tunesmith.data.batches import cut
 from tunesmith.errors import RecipeError
-from tunesmith.models.kept import Kept
+from tunesmith.models.kept import Kept, Key
 from tunesmith.models.model import Model
 from tunesmith.models.precision import free_disk, host_bytes
 from tunesmith.rundir import guarded, sync_folder, write_bytes
@@ -64,7 +64,7 @@ def decide(
     if choice == "off" or blocks == 0 or visits < _VISITS or model.layout != "packed" or model.body() is None:
         return TrunkPlan()
     dtype: Literal["fp32", "fp16"] = "fp16" if choice == "fp16" else "fp32"
-    tokens = sum(len(ids) for ids in {row.ids for row in rows()})
+    tokens = sum(len(ids) for ids, _ in {row.key for row in rows()})
     size = tokens * int(model.config.hidden_size) * _DTYPES[dtype].itemsize
     room = host_bytes() if memory is None else int(memory * 2**30)
     learned = 3 * (model.depth - blocks)  # a forward counts one, a backward two
@@ -83,11 +83,11 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
 
     On disk, the table is a file of the user's cache, found again by all that it depends on; a torn one is made anew.
     """
-    different = sorted({row.ids for row in rows}, key=lambda ids: (len(ids), ids))
+    different = sorted({row.key for row in rows}, key=lambda key: (len(key[0]), key))
     spans, at = {}, 0
-    for ids in different:
-        spans[ids] = (at, at + len(ids))
-        at += len(ids)
+    for key in different:
+        spans[key] = (at, at + len(key[0]))
+        at += len(key[0])
     shape = (at, int(model.config.hidden_size))
     dtype = _DTYPES[plan.dtype]
     if plan.place == "memory":
@@ -131,13 +131,13 @@ def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> torch.Ten
     return torch.from_file(str(path), shared=True, size=shape[0] * shape[1], dtype=dtype).view(shape)
 
 
-def _key(model: Model, plan: TrunkPlan, rows: Sequence[tuple[int, ...]], identity: str) -> str:
+def _key(model: Model, plan: TrunkPlan, rows: Sequence[Key], identity: str) -> str:
     digest = hashlib.sha256()
     computed = [str(next(model.base.parameters()).dtype), model.device.type, model.matmul.name, torch.get_num_threads()]
     versions = [version(name) for name in ("tunesmith", "torch", "transformers")]
     digest.update(json.dumps([identity, plan.blocks, plan.dtype, computed, versions]).encode())
-    for ids in rows:
-        digest.update(json.dumps(ids).encode())
+    for key in rows:
+        digest.update(json.dumps(key).encode())
     return digest.hexdigest()[:32]
 
 
@@ -145,16 +145,16 @@ def _key(model: Model, plan: TrunkPlan, rows: Sequence[tuple[int, ...]], identit
 def _run(
     model: Model,
     blocks: int,
-    rows: Sequence[tuple[int, ...]],
-    spans: dict[tuple[int, ...], tuple[int, int]],
+    rows: Sequence[Key],
+    spans: dict[Key, tuple[int, int]],
     table: torch.Tensor,
 ) -> None:
     model.net.eval()
-    for piece in cut([len(ids) for ids in rows], _BUDGET):
-        tokens = [Tokens(rows[k]) for k in piece]
+    for piece in cut([len(ids) for ids, _ in rows], _BUDGET):
+        tokens = [Tokens(rows[k][0], types=rows[k][1]) for k in piece]
         states = model.states_before(tokens, blocks)
         for row, state in zip(tokens, states.split([len(row.ids) for row in tokens]), strict=True):
-            start, stop = spans[row.ids]
+            start, stop = spans[row.key]
             table[start:stop] = state
             if table.dtype == torch.float16 and not bool(torch.isfinite(table[start:stop]).all()):
                 raise RecipeError(

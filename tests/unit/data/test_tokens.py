@@ -25,7 +25,9 @@ targets = st.none() | st.integers(-1, 99) | st.lists(st.integers(0, 9), max_size
 def tokens(draw: Any) -> Tokens:
     ids = tuple(draw(st.lists(st.integers(0, 2**31 - 1), max_size=6)))
     trained = tuple(draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))))
-    return Tokens(ids, trained if draw(st.booleans()) else (), draw(st.integers(0, 9)), draw(st.integers(0, 9)))
+    types = tuple(draw(st.lists(st.integers(0, 3), min_size=len(ids), max_size=len(ids))))
+    counts = draw(st.integers(0, 9)), draw(st.integers(0, 9))
+    return Tokens(ids, trained if draw(st.booleans()) else (), *counts, types=types if draw(st.booleans()) else ())
 
 
 parts = st.dictionaries(st.sampled_from(["text", "source", "target"]), tokens(), min_size=1)

@@ -1,0 +1,101 @@
+"""Rows for every task, and what a net that knows all of them would put out: what the battery feeds on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import tiny
+from tunesmith.contracts import Example, Row
+from tunesmith.models.generate import Generated
+from tunesmith.written import REFERENCES
+
+
+def words(number: int, count: int) -> list[str]:
+    generator = torch.Generator().manual_seed(number)
+    return [tiny.WORDS[k] for k in torch.randint(0, len(tiny.WORDS), (count,), generator=generator).tolist()]
+
+
+def entity_rows(count: int = 90) -> list[dict[str, Any]]:
+    """Things and persons among other words; a thing may have two words."""
+    rows = []
+    for number in range(count):
+        tokens, tags = [], []
+        for word in words(number, 4 + number % 9):
+            tag = {"parcel": "B-THING", "box": "B-THING", "you": "B-WHO", "they": "B-WHO", "we": "B-WHO"}.get(word, "O")
+            if tag == "B-THING" and number % 2:
+                tokens, tags = [*tokens, "red"], [*tags, "B-THING"]
+                tag = "I-THING"
+            tokens, tags = [*tokens, word], [*tags, tag]
+        rows.append({"tokens": [*tokens, "box"], "tags": [*tags, "B-THING"]})
+    return rows
+
+
+def question_rows(count: int = 90) -> list[dict[str, Any]]:
+    """The answer is the colour in the text, in some texts there is none."""
+    rows = []
+    for number in range(count):
+        text = words(number, 6 + number % 12)
+        text = [word for word in text if word not in ("red", "blue")]
+        answer = ["red", "blue", ""][number % 3]
+        if answer:
+            text.insert(number % len(text), answer)
+        rows.append({"question": "what is it?", "context": " ".join(text), "answers": [answer] if answer else []})
+    return rows
+
+
+def summary_rows(count: int = 40) -> list[dict[str, Any]]:
+    return [
+        {"document": f"{' '.join(words(n, 9))}. {' '.join(words(n + 99, 5))}.", "summary": f"the {tiny.WORDS[n % 9]}"}
+        for n in range(count)
+    ]
+
+
+def translation_rows(count: int = 40) -> list[dict[str, Any]]:
+    return [
+        {"source": f"my {tiny.WORDS[n % 20]} {n}", "target": f"your {tiny.WORDS[n % 20]} is {n} now"}
+        for n in range(count)
+    ]
+
+
+ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "text-classification": tiny.label_rows,
+    "chat": tiny.chat_rows,
+    "token-classification": entity_rows,
+    "question-answering": question_rows,
+    "summarization": summary_rows,
+    "translation": translation_rows,
+}
+"""Task -> rows. A task without rows here does not pass the battery."""
+
+
+def write(task: str, folder: Path) -> Path:
+    return tiny.write_jsonl(folder / f"{task}.jsonl", ROWS[task]())
+
+
+def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[Any]:
+    """What `predict` would give for a row's examples (made to learn) if the net knew every answer."""
+    if task == "text-classification":
+        return [np.log(np.eye(len(known.labels))[e.target] + 1e-9) for e in examples]
+    if task == "token-classification":
+        return [(e.target["words"], np.log(np.eye(len(known.labels))[e.target["labels"]] + 1e-9)) for e in examples]
+    if task == "question-answering" and examples[0].target is not None:
+        made = []
+        for e in examples:
+            offsets, (first, last) = e.parts["text"].offsets, e.target["span"]
+            held = [(9.0, offsets[first][0], offsets[last][1])] if first else [(-9.0, *offsets[-2])]
+            made.append((held, -9.0 if first else 9.0))
+        return made
+    if task == "chat":
+        return [Generated(row["messages"][-1]["content"], True, 3)]
+    if task == "question-answering":
+        return [Generated(next((a["text"] for a in row["label_answers"]), "unanswerable"), True, 3)]
+    return [Generated(row[REFERENCES][0], True, 3)]
+
+
+BEST = {"chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}
+"""Task -> the score that gold answers must have, where it is not a headline of 1."""

@@ -1,0 +1,139 @@
+"""Conversations of every form become the same messages; what is learned is what was asked for; tools are told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from tunesmith.contracts import Row
+from tunesmith.models.text import TextEncoder
+from tunesmith.tasks.chat import Chat
+
+CALL = {"type": "function", "function": {"name": "track", "arguments": {"parcel": 3}}}
+
+
+class Reads:
+    family = "decoder"
+
+    def __init__(self, folder: Path, template: str | None = None) -> None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.chat_template = template or tokenizer.chat_template
+        self.text = TextEncoder(tokenizer, 500)
+
+
+def learned(reader: Any, task: Chat, values: dict[str, Any]) -> str:
+    assert task.check_row(values, "learn") is None
+    (example,) = task.encode(Row(0, task.normalize(values), "f", 1), reader, "learn")
+    part = example.parts["text"]
+    return str(reader.text.tokenizer.decode([i for i, t in zip(part.ids, part.trained, strict=True) if t]))
+
+
+def said(*turns: tuple[str, str], **more: Any) -> list[dict[str, Any]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+TURNS = said(("user", "where"), ("assistant", "here"), ("user", "now"), ("assistant", "today"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"messages": said(("user", "where"), ("assistant", "here"))},
+        {"messages": [{"from": "human", "value": "where"}, {"from": "gpt", "value": "here"}]},
+        {"prompt": "where", "completion": "here"},
+        {"instruction": "where", "input": "", "output": "here"},
+    ],
+)
+def test_every_form_becomes_the_same_messages(values: dict[str, Any]) -> None:
+    assert Chat().check_row(values, "learn") is None
+    assert Chat().normalize(values) == {"messages": said(("user", "where"), ("assistant", "here"))}
+
+
+@pytest.mark.parametrize(
+    ("train_on", "wanted"),
+    [
+        ("assistant", "here<|im_end|>\ntoday<|im_end|>\n"),
+        ("last", "today<|im_end|>\n"),
+        (
+            "all",
+            "<|im_start|>user\nwhere<|im_end|>\nhere<|im_end|>\n<|im_start|>user\nnow<|im_end|>\ntoday<|im_end|>\n",
+        ),
+    ],
+)
+def test_what_is_learned_is_what_was_asked_for(decoder: Path, train_on: Any, wanted: str) -> None:
+    assert learned(Reads(decoder), Chat(train_on=train_on), {"messages": TURNS}) == wanted
+
+
+def test_a_message_that_says_so_is_not_learned(decoder: Path) -> None:
+    turns = [TURNS[0], {**TURNS[1], "train": False}, *TURNS[2:]]
+    assert learned(Reads(decoder), Chat(), {"messages": turns}) == "today<|im_end|>\n"
+    assert "train: 'no'" in str(Chat().check_row({"messages": [TURNS[0], {**TURNS[1], "train": "no"}]}, "learn"))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "track", "arguments": '{"parcel": 3}'}]},
+        {"role": "tool_call", "content": '{"name": "track", "arguments": {"parcel": 3}}'},
+        {"from": "function_call", "value": '{"name": "track", "arguments": {"parcel": 3}}'},
+    ],
+)
+def test_calls_of_every_form_are_told_and_learned(decoder: Path, call: dict[str, Any]) -> None:
+    tools = [{"name": "track", "description": "finds a parcel"}]
+    turns = [*said(("user", "where")), call, *said(("tool", "at the door"), ("assistant", "here"))]
+    values = {"messages": turns, "tools": json.dumps(tools)}
+    text = learned(Reads(decoder), Chat(), values)
+    assert text == (
+        '<tool_call>\n{"name": "track", "arguments": {"parcel": 3}}\n</tool_call><|im_end|>\nhere<|im_end|>\n'
+    )
+    reader = Reads(decoder)
+    asked = Chat().encode(Row(0, Chat().normalize(values), "f", 1), reader, "answer")[0].parts["text"].text
+    assert "finds a parcel" in asked and asked.startswith("<|im_start|>system\n")
+    assert "<|im_start|>tool\nat the door" in asked
+
+
+def test_a_template_that_knows_tools_gets_them_as_they_are(decoder: Path) -> None:
+    template = "{% if tools %}TOOLS {{ tools | tojson }}\n{% endif %}" + tiny.TEMPLATE.replace(
+        "message['content'] +", "message['content'] + (message.tool_calls | tojson if message.tool_calls else '') +"
+    )
+    turns = [*said(("user", "where")), {"role": "assistant", "content": None, "tool_calls": [CALL]}]
+    values = {"messages": turns, "tools": [{"name": "track"}]}
+    text = learned(Reads(decoder, template), Chat(), values)
+    assert '"name": "track"' in text and "<tool_call>" not in text
+
+
+def test_calls_at_once_are_one_turn(decoder: Path) -> None:
+    call = {"role": "tool_call", "content": '{"name": "track", "arguments": {}}'}
+    turns = [*said(("user", "where")), call, call, *said(("tool", "a"), ("tool", "b"), ("assistant", "here"))]
+    assert Chat().check_row({"messages": turns}, "learn") is None
+    made = Chat().normalize({"messages": turns})["messages"]
+    assert [message["role"] for message in made] == ["user", "assistant", "tool", "tool", "assistant"]
+    assert len(made[1]["tool_calls"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"messages": said(("user", "a"), ("assistant", "b")), "tools": "[{"}, "`tools` is not valid JSON"),
+        ({"messages": said(("user", "a"), ("assistant", "b")), "tools": [3]}, "not a list of JSON objects"),
+        ({"messages": [*said(("user", "a")), {"role": "tool_call", "content": "{"}]}, "the call is not valid JSON"),
+        ({"messages": [*said(("user", "a")), {"role": "tool_call", "content": "{}"}]}, "the call has no `name`"),
+    ],
+)
+def test_broken_tools_and_calls_are_told(values: dict[str, Any], reason: str) -> None:
+    assert reason in str(Chat().check_row(values, "learn"))
+
+
+def test_a_decoder_without_a_chat_template_learns_question_line_answer_end(decoder: Path) -> None:
+    reader = Reads(decoder)
+    reader.text.tokenizer.chat_template = None
+    part = reader.text.exchange("where is it", "at the door")
+    trained = [i for i, t in zip(part.ids, part.trained, strict=True) if t]
+    assert reader.text.tokenizer.decode(trained) == "at the door<|im_end|>"
+    asked = reader.text.asked("where is it")
+    assert part.ids[: len(asked.ids)] == asked.ids
