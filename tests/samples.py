@@ -62,6 +62,24 @@ def translation_rows(count: int = 40) -> list[dict[str, Any]]:
     ]
 
 
+def number_rows(count: int = 90) -> list[dict[str, Any]]:
+    """How much of the first of two texts is one word."""
+    rows = []
+    for number in range(count):
+        text = words(number, 3) + ["good"] * (4 * (number % 4))
+        rows.append({"text": " ".join(text), "second": " ".join(words(number + 7, 3)), "score": 0.5 * (number % 4) + 1})
+    return rows
+
+
+def labels_rows(count: int = 90) -> list[dict[str, Any]]:
+    """None, one or two labels, each of which a word gives away."""
+    rows = []
+    for number in range(count):
+        labels = [name for name, every in (("red", 2), ("blue", 3), ("late", 5)) if number % every == 0]
+        rows.append({"text": " ".join([*words(number, 4 + number % 3), *labels, str(number)]), "labels": labels})
+    return rows
+
+
 ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "text-classification": tiny.label_rows,
     "chat": tiny.chat_rows,
@@ -69,6 +87,8 @@ ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "question-answering": question_rows,
     "summarization": summary_rows,
     "translation": translation_rows,
+    "text-regression": number_rows,
+    "multi-label-classification": labels_rows,
 }
 """Task -> rows. A task without rows here does not pass the battery."""
 
@@ -81,6 +101,10 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
     """What `predict` would give for a row's examples (made to learn) if the net knew every answer."""
     if task == "text-classification":
         return [np.log(np.eye(len(known.labels))[e.target] + 1e-9) for e in examples]
+    if task == "text-regression":
+        return [e.target for e in examples]
+    if task == "multi-label-classification":
+        return [np.isin(np.arange(len(known.labels)), e.target).astype(float) for e in examples]
     if task == "token-classification":
         return [(e.target["words"], np.log(np.eye(len(known.labels))[e.target["labels"]] + 1e-9)) for e in examples]
     if task == "question-answering" and examples[0].target is not None:
@@ -99,3 +123,6 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
 
 BEST = {"chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}
 """Task -> the score that gold answers must have, where it is not a headline of 1."""
+
+LABELLED = ("text-classification", "multi-label-classification", "text-regression")
+"""Tasks that put something on a whole text."""

@@ -155,6 +155,8 @@ class Task(Protocol):
 
     columns: ClassVar[Mapping[str, Column]]
     headline: ClassVar[Metric]
+    each: ClassVar[tuple[str, ...]] = ()
+    """Measures that are not summed: `order` reads them row by row."""
     families: ClassVar[tuple[str, ...]]
     """Kinds of pretrained model that can do it: `encoder`, `decoder`."""
 
@@ -198,6 +200,11 @@ class Task(Protocol):
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         """Scores from sums of measures; every sum has leading replicate axes, and so has every score."""
+
+    def order(self, values: Sums, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Scores that depend on the order of rows: values of the measures in `each` [rows, width], and how often each
+        row was drawn [replicates, rows] -> score [replicates]."""
+        return {}
 
     def settle(self, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]) -> Task:
         """What only a tuned model's outputs on validation rows can tell (thresholds): a new task. By row id."""

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from tunesmith.contracts import Measured, Metric, Score, Task
 
 REPEATS = 1000
+_ORDERED = 200
+"""Replicates of scores that need the order of rows, which cost more each."""
 _SEED = 20_261_121
 Counts = NDArray[np.float64]
 
@@ -33,12 +35,21 @@ class Verdict:
 
 def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, Score]:
     """Each score with its 95 % percentile interval over resampled rows, and the rows it rests on."""
-    points = {name: float(value) for name, value in task.reduce(_sums(measured, None)).items()}
-    draws = task.reduce(_resampled(measured, repeats))
-    needed = rows_behind(task, measured)
+    summed = _summed(task, measured)
+    points = {name: float(value) for name, value in task.reduce(_sums(summed, None)).items()}
+    draws = task.reduce(_resampled(summed, repeats))
+    needed = rows_behind(task, summed)
+    listed = {name: measured.values[name] for name in task.each if name in measured.values}
+    if listed:
+        n = len(next(iter(listed.values())))
+        ordered = task.order(listed, np.ones((1, n)))
+        points |= {name: float(value[0]) for name, value in ordered.items()}
+        draws |= task.order(listed, _draws(n, min(repeats, _ORDERED)))
+        needed |= dict.fromkeys(ordered, n)
     found = {}
     for name, point in points.items():
-        low, high = np.nanquantile(draws[name], [0.025, 0.975])
+        known = draws[name][~np.isnan(draws[name])]
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (point, point)
         found[name] = Score(point, float(low), float(high), needed[name])
     return found
 
@@ -50,6 +61,7 @@ def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats
     outcome is `helped` or `hurt` only where both agree at 5 %.
     """
     name = metric.name
+    base, tuned = _summed(task, base), _summed(task, tuned)
     for measure, rows in base.rows.items():
         assert np.array_equal(rows, tuned.rows[measure]), "both systems must be measured on the same rows"
     difference = _reduced(task, tuned, name, None) - _reduced(task, base, name, None)
@@ -64,6 +76,12 @@ def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats
     elif p < 0.05 and max(low * gain, high * gain) < 0:
         outcome = "hurt"
     return Verdict(outcome, name, float(difference), float(low), float(high), p)
+
+
+def _summed(task: Task, measured: Measured) -> Measured:
+    """The measures that are summed."""
+    names = [name for name in measured.rows if name not in task.each]
+    return Measured({n: measured.rows[n] for n in names}, {n: measured.values[n] for n in names})
 
 
 def rows_behind(task: Task, measured: Measured) -> dict[str, int]:
@@ -96,9 +114,14 @@ def _resampled(measured: Measured, repeats: int) -> dict[str, NDArray[np.float64
     for rows in measured.rows.values():
         n = len(rows)
         if n not in counts:
-            rng = np.random.default_rng((_SEED, n))
-            counts[n] = rng.multinomial(n, np.full(n, 1.0 / n), size=repeats).astype(np.float64)
+            counts[n] = _draws(n, repeats)
     return {name: counts[len(measured.rows[name])] @ values for name, values in measured.values.items()}
+
+
+def _draws(n: int, repeats: int) -> Counts:
+    """How often each of `n` rows is drawn [repeats, n]."""
+    rng = np.random.default_rng((_SEED, n))
+    return rng.multinomial(n, np.full(n, 1.0 / n), size=repeats).astype(np.float64)
 
 
 def _swapped(task: Task, base: Measured, tuned: Measured, metric: str, repeats: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ LAYERS = [
     ["metrics"],
     ["data"],
     ["models"],
-    ["written"],
+    ["written", "labelled"],
     ["tasks", "methods"],
     ["train", "stats"],
     ["encoding", "prepare", "provenance", "judgement", "report", "run", "predictor", "checkup"],

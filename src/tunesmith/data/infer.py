@@ -49,6 +49,10 @@ def infer(
             found = look(names, rows)
             if found is not None:
                 return found
+    if task is None:
+        found = _many_labels(names, rows)
+        if found is not None:
+            return found
     columns: dict[str, str | list[str]] = dict(given)
     label = columns.get("label") or _label(names, rows)
     text = columns.get("text") or _texts(names, rows, label)
@@ -89,6 +93,16 @@ def _entities(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | N
     if text and spans:
         return Guess("token-classification", {"text": text, "spans": spans}, f"`{spans}` marks parts of `{text}`")
     return None
+
+
+def _many_labels(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    columns = plugins.load("tasks", "multi-label-classification").columns
+    labels = _named(columns, "labels", names, lambda value: isinstance(value, list), rows)
+    text = _named(columns, "text", names, lambda value: isinstance(value, str), rows)
+    if labels is None or text is None:
+        return None
+    why = f"`{labels}` is a list of labels of `{text}`"
+    return Guess("multi-label-classification", {"text": text, "labels": labels}, why)
 
 
 def _questions(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:

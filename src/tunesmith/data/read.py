@@ -131,6 +131,7 @@ def map_columns(wanted: Mapping[str, Column], given: Columns, there: list[str], 
                 hint=did_you_mean(name, wanted),
             )
     mapping: dict[str, list[str]] = {}
+    taken = {c for said in given.values() for c in ([said] if isinstance(said, str) else said)}
     for name, column in wanted.items():
         said = given.get(name)
         if said is not None:
@@ -139,7 +140,7 @@ def map_columns(wanted: Mapping[str, Column], given: Columns, there: list[str], 
             if lost is not None:
                 raise DataError(f"there is no column `{lost}`", where=where, hint=did_you_mean(lost, there))
             continue
-        found = next((c for c in (name, *column.names) if c in there), None)
+        found = next((c for c in (name, *column.names) if c in there and c not in taken), None)
         if found is not None:
             mapping[name] = [found]
         elif column.required:

@@ -102,6 +102,12 @@ def class_loss(logits: Tensor, targets: Sequence[int]) -> Tensor:
     return cross_entropy(_fine(logits), wanted, reduction="sum", ignore_index=-1)
 
 
+def row_losses(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of each row: logits [rows, labels] -> [rows]; 0 where the target is -1."""
+    wanted = torch.tensor(list(targets), device=logits.device)
+    return cross_entropy(_fine(logits), wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
+
+
 def _fine(logits: Tensor) -> Tensor:
     return logits.to(_fine_dtype(logits.dtype))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,14 +43,46 @@ def _pool_into(model: Model, rows: Sequence[Tokens], piece: list[int], made: dic
     made.update(zip(piece, vectors.double().cpu().numpy(), strict=True))
 
 
-def fit_probe(model: Model, rows: Sequence[Tokens], targets: Sequence[int]) -> None:
-    """Put logistic regression on standardized frozen features into the model's last linear layer.
+def fit_probe(
+    model: Model, rows: Sequence[Tokens], targets: Any, kind: Literal["class", "labels", "numbers"] = "class"
+) -> None:
+    """Put a linear model on standardized frozen features into the model's last linear layer: of one class a row, of a
+    table of labels [rows, labels], or of numbers [rows].
 
     The model's pooling must be `mean` or `last`: a stock head on the first token is more than linear.
     """
     model.net.eval()
     name = "head" if isinstance(model.net, PooledClassifier) else "score"
-    fit_linear(model.net.get_submodule(name), pooled(model, rows), targets)
+    head, features = model.net.get_submodule(name), pooled(model, rows)
+    if kind == "class":
+        fit_linear(head, features, targets)
+    else:
+        _fit_outputs(head, features, np.asarray(targets, np.float64).reshape(len(rows), -1), kind == "labels")
+
+
+@torch.no_grad()
+def _fit_outputs(
+    head: torch.nn.Module, features: NDArray[np.float64], targets: NDArray[np.float64], yes_no: bool
+) -> None:
+    """A logistic or a ridge regression an output."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    assert isinstance(head, torch.nn.Linear)
+    mean, spread = features.mean(0), features.std(0) + 1e-6
+    shift = mean if head.bias is not None else np.zeros_like(mean)
+    plain = ((features - shift) / spread).astype(np.float32)
+    for k in range(targets.shape[1]):
+        weight, constant = np.zeros(len(mean)), _NEVER
+        if not yes_no:
+            fitted = Ridge(alpha=10.0, fit_intercept=head.bias is not None).fit(plain, targets[:, k])
+            weight, constant = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
+        elif 0 < targets[:, k].sum() < len(targets):
+            fitted = LogisticRegression(C=0.1, max_iter=_ROUNDS, tol=1e-3, fit_intercept=head.bias is not None)
+            fitted.fit(plain, targets[:, k] > 0)
+            weight, constant = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
+        head.weight[k] = torch.from_numpy(weight / spread)
+        if head.bias is not None:
+            head.bias[k] = constant - float((weight / spread) @ shift)
 
 
 @torch.no_grad()

@@ -5,58 +5,60 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
+from tunesmith import labelled
 from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
 from tunesmith.errors import DataError
+from tunesmith.metrics import ranking
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
     from tunesmith.models.model import Model
     from tunesmith.recipe import Recipe
 
-TEXT_NAMES = (
-    "sentence",
-    "message",
-    "content",
-    "body",
-    "question",
-    "review",
-    "comment",
-    "utterance",
-    "query",
-    "document",
-)
 LABEL_NAMES = ("labels", "category", "class", "intent", "sentiment", "topic", "target")
 
 
 @dataclass(frozen=True)
 class TextClassification(Task):
-    """One label for one text, by an encoder or by the last token of a decoder."""
+    """One label for one text, or for a pair of texts, by an encoder or by the last token of a decoder."""
 
     columns: ClassVar[Mapping[str, Column]] = {
-        "text": Column("a text", names=TEXT_NAMES),
+        **labelled.COLUMNS,
         "label": Column("a string, a whole number or true/false", names=LABEL_NAMES, target=True),
     }
     headline: ClassVar[Metric] = Metric("macro_f1", higher_is_better=True)
     families: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
+    balance: Literal["none", "weights", "logits"] = "none"
+    """What to do about rare labels: nothing; weigh rows by the inverse of their label's share; or add the log of the
+    shares to the logits while training (Menon et al. 2021, arXiv:2007.07314), which favours all labels alike."""
+
+    focus: Annotated[float, Ge(0)] = 0.0
+    """Of the focal loss (Lin et al. 2017, arXiv:1708.02002): rows that are told right weigh less, the more so the
+    higher this is. 0 is plain cross entropy, 2 is usual."""
+
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the target that is spread over all labels (Szegedy et al. 2016, arXiv:1512.00567)."""
+
     labels: tuple[str, ...] = field(default=(), metadata={"option": False})
+    """In alphabetical order."""
+
+    shares: tuple[float, ...] = field(default=(), metadata={"option": False})
+    """Of each label among the training rows."""
+
+    each: ClassVar[tuple[str, ...]] = ("chances", "truth")
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """The text must be a text that is not blank, the label one plain value."""
-        text = values.get("text")
-        if isinstance(text, int | float) and not isinstance(text, bool):
-            text = str(text)
-        if not isinstance(text, str):
-            return f"`text` is {_kind(text)}, not a text"
-        if not text.strip():
-            return "`text` is empty"
-        if purpose == "answer":
-            return None
+        wrong = labelled.check(values)
+        if wrong or purpose == "answer":
+            return wrong
         label = values.get("label")
         if isinstance(label, float) and label.is_integer():
             return f"`label` is the number {label}; labels are strings or whole numbers"
@@ -65,12 +67,12 @@ class TextClassification(Task):
         if label is None or (isinstance(label, str) and not label.strip()):
             return "`label` is empty"
         if not isinstance(label, str | int | bool):
-            return f"`label` is {_kind(label)}; labels are strings or whole numbers"
+            return f"`label` is {labelled.kind_of(label)}; labels are strings or whole numbers"
         return None
 
     def normalize(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Text as it is; the label as a string, its type kept beside it for the check on mixed types."""
-        made: dict[str, Any] = {"text": str(values["text"])}
+        made = labelled.normalize(values)
         if "label" in values:
             label = values["label"]
             made["label"] = str(label).lower() if isinstance(label, bool) else str(label).strip()
@@ -81,7 +83,9 @@ class TextClassification(Task):
         """The labels, sorted. Raises DataError for fewer than two, or for `1` beside `"1"`."""
         kinds: dict[str, Row] = {}
         first: dict[str, Row] = {}
+        counts: Counter[str] = Counter()
         for row in rows:
+            counts[row["label"]] += 1
             kinds.setdefault(row["label_type"], row)
             first.setdefault(row["label"], row)
         if len(kinds) > 1:
@@ -95,7 +99,8 @@ class TextClassification(Task):
             only = next(iter(first), None)
             where = next(iter(first.values())).file if first else None
             raise DataError(f"every training row has the label `{only}`; two are needed to learn", where=where)
-        return replace(self, labels=tuple(sorted(first)))
+        labels = tuple(sorted(first))
+        return replace(self, labels=labels, shares=tuple(counts[label] / counts.total() for label in labels))
 
     def build(self, source: Source, options: Recipe, seed: int) -> Model:
         """The pretrained net with one logit per label."""
@@ -109,19 +114,32 @@ class TextClassification(Task):
         if purpose == "learn":
             label = row["label"]
             target = self.labels.index(label) if label in self.labels else -1
-        return [Example(row.id, {"text": reader.text.text(row["text"])}, target)]
+        return [Example(row.id, {"text": labelled.tokens(row, reader)}, target)]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Every row counts once."""
-        return {"loss": float(sum(example.target >= 0 for example in examples))}
+        """Every row counts once, or by its label's weight."""
+        return {"loss": float(sum(self._weight(example.target) for example in examples if example.target >= 0))}
+
+    def _weight(self, label: int) -> float:
+        """1 on average over the training rows."""
+        return 1.0 / (self.shares[label] * len(self.labels)) if self.balance == "weights" else 1.0
 
     def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
         """Cross entropy of the label, summed over rows."""
-        from tunesmith.models.loss import class_loss
+        import torch
 
-        logits = model.class_logits([example.parts["text"] for example in examples])
-        total = class_loss(logits, [example.target for example in examples])
-        return {"loss": Loss(total, self.weights(examples)["loss"])}
+        from tunesmith.models.loss import row_losses
+
+        logits = labelled.logits(model, examples)
+        if self.balance == "logits":
+            logits = logits + torch.tensor(self.shares, device=logits.device).log().to(logits.dtype)
+        losses = row_losses(logits, [example.target for example in examples], self.smoothing)
+        if self.focus:
+            losses = losses * (1 - (-losses).exp()).clamp(min=0).pow(self.focus)
+        if self.balance == "weights":
+            known = [self._weight(example.target) if example.target >= 0 else 0.0 for example in examples]
+            losses = losses * torch.tensor(known, dtype=losses.dtype, device=losses.device)
+        return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
 
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
         """Nothing: the answers themselves are cheap and hold all there is to measure."""
@@ -129,7 +147,7 @@ class TextClassification(Task):
 
     def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
         """Log probabilities [labels] of each row."""
-        logits = model.class_logits([example.parts["text"] for example in examples])
+        logits = labelled.logits(model, examples)
         return list(logits.detach().float().log_softmax(-1).double().cpu().numpy())
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
@@ -158,11 +176,13 @@ class TextClassification(Task):
             "guess": counts[1],
             "hit": counts[2],
             "loss": -float(np.log(max(likelihood, 1e-12))),
+            "chances": np.array([answer["probabilities"].get(label, 0.0) for label in self.labels]),
+            "truth": float(gold),
         }
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
-        """accuracy; macro_f1, the mean of each label's F1 over labels that occur in gold or guesses; mcc (Gorodkin
-        2004); mean_row_loss, the mean cross entropy."""
+        """accuracy, which is micro-F1 where each row has one label and is given one; macro_f1, the mean of each label's
+        F1 over labels that occur in gold or guesses; mcc (Gorodkin 2004); mean_row_loss, the mean cross entropy."""
         rows = sums["row"][..., 0]
         gold, guess, hit = sums["gold"], sums["guess"], sums["hit"]
         present = (gold + guess) > 0
@@ -177,6 +197,17 @@ class TextClassification(Task):
             "mean_row_loss": sums["loss"][..., 0] / rows,
         }
 
+    def order(self, values: Sums, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """macro_roc_auc: of each label against all others, the mean over labels that occur."""
+        truth = values["truth"][:, 0].astype(int)
+        found = [k for k in range(len(self.labels)) if 0 < (truth == k).sum() < len(truth)]
+        if not found:
+            return {}
+        if len(self.labels) == 2:  # the two are one curve, read from either end
+            found = found[-1:]
+        areas = [ranking.auc(values["chances"][:, k], truth == k, counts) for k in found]
+        return {"macro_roc_auc": ranking.mean_known(areas)}
+
     def classes(self) -> Sequence[str]:
         """Every row has one of them and is given one."""
         return self.labels
@@ -184,7 +215,7 @@ class TextClassification(Task):
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The text, its label, the label given."""
         said = answer["label"] if answer else ""
-        return Shown(row["text"], row["label"], said, said == row["label"] if answer else None)
+        return Shown(labelled.shown(row), row["label"], said, said == row["label"] if answer else None)
 
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """A linear probe: logistic regression on the frozen net's pooled states, put in as its head."""
@@ -198,7 +229,6 @@ class TextClassification(Task):
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
         gold = [row["label"] for row in train]
@@ -207,16 +237,14 @@ class TextClassification(Task):
         majority = max(self.labels, key=lambda label: counts[label])
         frequent: Answer = {"label": majority, "probability": prior[majority], "probabilities": prior}
         found = {"majority": [frequent for _ in rows]}
-        try:
-            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-            features = words.fit_transform([row["text"] for row in train])
-        except ValueError:  # no text has a word in it
+        features = labelled.words_of(train, rows)
+        if features is None:
             return found
         linear = LogisticRegression(C=10.0, max_iter=200, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            linear.fit(features, gold)
-        table = linear.predict_proba(words.transform([row["text"] for row in rows]))
+            linear.fit(features[0], gold)
+        table = linear.predict_proba(features[1])
         found["tfidf_linear"] = [self._answer(linear.classes_, line) for line in table]
         return found
 
@@ -224,10 +252,6 @@ class TextClassification(Task):
         probabilities = dict.fromkeys(self.labels, 0.0) | dict(zip(map(str, names), map(float, line), strict=True))
         best = max(probabilities, key=lambda name: probabilities[name])
         return {"label": best, "probability": probabilities[best], "probabilities": probabilities}
-
-
-def _kind(value: Any) -> str:
-    return "missing" if value is None else f"a {type(value).__name__}"
 
 
 plugin = TextClassification

@@ -81,7 +81,7 @@ def settle(model: Model, task: Task, rows: Sequence[Row]) -> Task:
 
 def value_of(task: Task, measured: Measured) -> dict[str, float]:
     """The scores of measures, without intervals."""
-    sums = {name: values.sum(0) for name, values in measured.values.items()}
+    sums = {name: values.sum(0) for name, values in measured.values.items() if name not in task.each}
     return {name: float(value) for name, value in task.reduce(sums).items()}
 
 
