@@ -80,6 +80,10 @@ def labels_rows(count: int = 90) -> list[dict[str, Any]]:
     return rows
 
 
+def text_rows(count: int = 40) -> list[dict[str, Any]]:
+    return [{"text": " ".join(words(number % 7, 9 + number % 5))} for number in range(count)]
+
+
 ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "text-classification": tiny.label_rows,
     "chat": tiny.chat_rows,
@@ -88,6 +92,8 @@ ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "summarization": summary_rows,
     "translation": translation_rows,
     "text-regression": number_rows,
+    "text-generation": text_rows,
+    "fill-mask": text_rows,
     "multi-label-classification": labels_rows,
 }
 """Task -> rows. A task without rows here does not pass the battery."""
@@ -114,6 +120,8 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
             held = [(9.0, offsets[first][0], offsets[last][1])] if first else [(-9.0, *offsets[-2])]
             made.append((held, -9.0 if first else 9.0))
         return made
+    if task == "fill-mask":
+        return [(["x"] * len(e.target), 0.0, len(e.target)) for e in examples]
     if task == "chat":
         return [Generated(row["messages"][-1]["content"], True, 3)]
     if task == "question-answering":
@@ -121,7 +129,7 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
     return [Generated(row[REFERENCES][0], True, 3)]
 
 
-BEST = {"chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}
+BEST = {"fill-mask": ("masked_accuracy", 1.0), "chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}
 """Task -> the score that gold answers must have, where it is not a headline of 1."""
 
 LABELLED = ("text-classification", "multi-label-classification", "text-regression")

@@ -157,6 +157,8 @@ class Task(Protocol):
     headline: ClassVar[Metric]
     each: ClassVar[tuple[str, ...]] = ()
     """Measures that are not summed: `order` reads them row by row."""
+    asks: ClassVar[bool] = True
+    """Whether answers to rows are worth writing when the task was assessed already."""
     families: ClassVar[tuple[str, ...]]
     """Kinds of pretrained model that can do it: `encoder`, `decoder`."""
 
@@ -179,6 +181,10 @@ class Task(Protocol):
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """Examples of a row, one at least. For `answer`, nothing of the answer is in them. Raises DataError for a row
         that the model cannot take."""
+
+    def vary(self, example: Example, reader: Reader, rng: np.random.Generator) -> Example:
+        """The example as this epoch sees it (augmentation, masking): a function of seed, epoch and row alone."""
+        return example
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """What each named loss of these examples is divided by, from the labels alone."""

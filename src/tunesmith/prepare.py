@@ -22,6 +22,7 @@ from tunesmith.models.model import Model
 from tunesmith.models.precision import precision_of, settle_process
 from tunesmith.recipe import Plugin, Recipe
 from tunesmith.recipefile import make_plugin
+from tunesmith.train.loop import Batches
 from tunesmith.train.optimizer import Schedule, warmup_steps
 from tunesmith.train.trunk import TrunkPlan, decide
 
@@ -65,6 +66,13 @@ class Prepared:
         train = self.recipe.train
         return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle)
 
+    def batches(self, budget: int) -> Batches:
+        """The micro-batches of every update."""
+        task, model = self.task, self.model
+        varies = type(task).vary is not Task.vary
+        vary = (lambda example, rng: task.vary(example, model, rng)) if varies else None
+        return Batches(self.train_rows, self.examples, self.plan(), budget, vary)
+
     def schedule(self) -> Schedule:
         """Updates, warm-up and decay."""
         train = self.recipe.train
@@ -79,6 +87,8 @@ class Prepared:
     def trunk_plan(self) -> TrunkPlan:
         """Whether the frozen blocks are run once a row."""
         train = self.recipe.train
+        if type(self.task).vary is not Task.vary:  # no row is read twice
+            return TrunkPlan()
         visits = self.schedule().steps / self.plan().per_epoch
         memory = None if train.memory == "auto" else train.memory
         return decide(self.model, self.seen_rows, visits, train.cache, memory)

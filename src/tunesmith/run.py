@@ -28,7 +28,7 @@ from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
 from tunesmith.train import checkpoint, fit, trunk
 from tunesmith.train.checkpoint import Progress
 from tunesmith.train.evaluate import judge, settle, value_of
-from tunesmith.train.loop import Batches, train
+from tunesmith.train.loop import train
 from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, optimizer_state
 from tunesmith.train.trunk import TrunkPlan
 
@@ -169,7 +169,7 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     updates = train(
         model,
         task,
-        Batches(prepared.train_rows, prepared.examples, prepared.plan(), plan["budget"]),
+        prepared.batches(plan["budget"]),
         optimizer,
         prepared.schedule(),
         start=state.progress.step,

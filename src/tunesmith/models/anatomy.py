@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.errors import ModelError, RecipeError
 
@@ -110,6 +110,20 @@ def token_logits(net: nn.Module, states: Tensor) -> Tensor:
     if "dropout" in parts:
         states = parts["dropout"](states)
     return torch.as_tensor(token_head(net)(states))
+
+
+def masked_logits(net: nn.Module, states: Tensor) -> Tensor:
+    """Logits [tokens, vocabulary] of a stock masked language model from states [tokens, hidden]."""
+    import torch
+
+    parts: dict[str, Any] = dict(net.named_children())
+    if "vocab_transform" in parts:  # DistilBERT
+        states = parts["vocab_layer_norm"](parts["activation"](parts["vocab_transform"](states)))
+        return torch.as_tensor(parts["vocab_projector"](states))
+    if "generator_predictions" in parts:  # ELECTRA
+        return torch.as_tensor(parts["generator_lm_head"](parts["generator_predictions"](states)))
+    head = next(parts[name] for name in ("cls", "lm_head") if name in parts)
+    return torch.as_tensor(head(states))
 
 
 def token_head(net: nn.Module) -> nn.Module:

@@ -105,10 +105,22 @@ def _with_token_head(
         )
     with quiet(), _seeded(seed):
         net, fresh = _pretrained(auto, source, config, parts, {})
+    fresh &= {name for name, _ in net.named_parameters()}  # a tensor that two modules share has one name
     lost = {name for name in fresh if name.startswith(f"{net.base_model_prefix}.")}
     if lost:
         raise _incomplete(source, lost)
     return _model(net, source, config, parts, kind, fresh, max_tokens, None)
+
+
+def load_masked_lm(source: Source, choice: ModelChoice, max_tokens: int | None, seed: int) -> Model:
+    """An encoder that fills in hidden tokens; its head is fresh where the folder has none. Raises ModelError for a
+    tokenizer without a mask."""
+    model = _with_token_head(
+        "AutoModelForMaskedLM", "masked-lm", source, choice, _config(source, choice), max_tokens, seed
+    )
+    if model.text.tokenizer.mask_token_id is None:
+        raise ModelError(f"the tokenizer of `{source.name}` has no mask token", where="model", hint="take an encoder")
+    return model
 
 
 def load_causal_lm(source: Source, choice: ModelChoice, max_tokens: int | None) -> Model:

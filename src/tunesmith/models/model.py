@@ -28,7 +28,7 @@ from tunesmith.models.text import TextEncoder
 
 _LOOK_BYTES = 2**26
 
-Kind = Literal["classifier", "token-classifier", "span-classifier", "causal-lm"]
+Kind = Literal["classifier", "token-classifier", "span-classifier", "masked-lm", "causal-lm"]
 Pooling = Literal["mean", "cls", "last"]
 
 
@@ -227,6 +227,11 @@ class Model:
         """Logits [tokens, labels] of sequences end to end, or [positions, labels] at positions on the host."""
         states = self.states(rows)[0] if positions is None else self.states_at(rows, positions)
         return anatomy.token_logits(self.net, states)
+
+    def masked_logits(self, rows: Sequence[Tokens]) -> Tensor:
+        """Logits [trained tokens, vocabulary] of sequences end to end."""
+        places = torch.tensor([k for k, hidden in enumerate(h for row in rows for h in row.trained) if hidden])
+        return anatomy.masked_logits(self.net, self.states_at(rows, places.long()))
 
     def body(self) -> bodies.Body | None:
         """The trunk as blocks that can be run by themselves, where their shape is known."""

@@ -209,6 +209,35 @@ class TextEncoder:
             raise DataError(f"the model's chat template refuses the conversation: {fault}") from None
         return text
 
+    def document(self, text: str) -> list[Tokens]:
+        """A text with the end of text behind, in pieces of the model's context; each begins with the last token of the
+        one before, so that every token but the first is predicted once."""
+        made = self.tokenizer.backend_tokenizer.encode(text)
+        ids, offsets = list(made.ids), list(made.offsets)
+        end = self.tokenizer.eos_token_id
+        if end is not None and (not ids or ids[-1] != end):
+            ids, offsets = [*ids, end], [*offsets, (len(text), len(text))]
+        step = self.max_tokens - 1
+        starts = range(0, max(len(ids) - 1, 1), step)
+        return [
+            Tokens(
+                tuple(ids[at : at + step + 1]),
+                trained=(True,) * len(ids[at : at + step + 1]),
+                text=text,
+                offsets=tuple(offsets[at : at + step + 1]),
+            )
+            for at in starts
+        ]
+
+    def opening(self, text: str, room: int) -> Tokens:
+        """The end of a text that is to be continued, with room left."""
+        ids = self.tokenizer.backend_tokenizer.encode(text).ids
+        return Tokens(tuple(ids[-max(self.max_tokens - room, 1) :]), text=text)
+
+    def special(self) -> frozenset[int]:
+        """Ids of the tokens that stand for no text."""
+        return frozenset(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+
     def decode(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)

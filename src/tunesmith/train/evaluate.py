@@ -34,6 +34,8 @@ def judge(model: Model, task: Task, rows: Sequence[Row], *, answers: int | None,
     vectors: dict[str, list[tuple[int, Vector]]] = defaultdict(list)
     assessed = losses and _assess(model, task, rows, vectors)
     asked = rows[:answers] if assessed and answers is not None else rows
+    if assessed and not task.asks:
+        asked = []
     made = answer_rows(model, task, asked) if asked else {}
     for row in asked:
         for name, vector in task.measure(row, made[row.id]).items():
@@ -111,7 +113,9 @@ def _batches(model: Model, task: Task, rows: Sequence[Row], purpose: Purpose) ->
 def _table(vectors: dict[str, list[tuple[int, Vector]]]) -> Measured:
     measured = Measured()
     for name, pairs in vectors.items():
-        pairs.sort(key=lambda pair: pair[0])
-        measured.rows[name] = np.array([row for row, _ in pairs], dtype=np.int64)
-        measured.values[name] = np.array([np.atleast_1d(vector) for _, vector in pairs], dtype=np.float64)
+        summed: dict[int, Any] = {}
+        for row, vector in pairs:  # a row of several examples counts once
+            summed[row] = summed[row] + np.atleast_1d(vector) if row in summed else np.atleast_1d(vector)
+        measured.rows[name] = np.array(sorted(summed), dtype=np.int64)
+        measured.values[name] = np.array([summed[row] for row in sorted(summed)], dtype=np.float64)
     return measured

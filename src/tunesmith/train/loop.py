@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,10 +30,20 @@ class Batches:
     """Of each row."""
     plan: Plan
     budget: int
+    vary: Callable[[Example, np.random.Generator], Example] | None = None
+    """What an epoch makes of an example."""
 
     def chosen(self, step: int) -> list[Example]:
-        """The examples of an update, in the plan's order."""
-        return [example for k in self.plan.at(step) for example in self.examples[k]]
+        """The examples of an update, in the plan's order, as this epoch sees them."""
+        rows = self.plan.at(step)
+        if self.vary is None:
+            return [example for k in rows for example in self.examples[k]]
+        epoch = step // self.plan.per_epoch
+        return [
+            self.vary(example, np.random.default_rng((self.plan.seed, epoch, k, number)))
+            for k in rows
+            for number, example in enumerate(self.examples[k])
+        ]
 
     def at(self, step: int, layout: str) -> list[Piece]:
         """The micro-batches of an update."""
