@@ -1,0 +1,171 @@
+"""The table of tasks on real data: `python bench/tasks.py [NAME ...] [--save]`; no names run every row.
+
+Each row of tasks.json is one `tunesmith train`, in a process of its own, with what its recipe says. It prints a line a
+row, and with `--save` keeps the results in bench/results/tasks/ and writes the table into docs/concepts/tasks.md from
+all that are kept. Exit status 1 where a row missed its goal, or did not beat its floor, the untuned base or the cheap
+baseline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench import peers  # noqa: E402
+from bench.measure import data_folder, work_folder  # noqa: E402
+
+RESULTS = ROOT / "bench" / "results" / "tasks"
+PAGE = ROOT / "docs" / "concepts" / "tasks.md"
+MARK = "<!-- table -->"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table."""
+
+    name: str
+    task: str
+    data: str
+    model: str
+    method: str
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Recipe keys with dots -> values."""
+    goal: float | None = None
+    """What the headline must reach."""
+    floor: list[Any] | None = None
+    """[metric, value] of a cheap system measured elsewhere."""
+    note: str = ""
+
+
+LINES = [Line(**line) for line in json.loads((ROOT / "bench" / "tasks.json").read_text(encoding="utf-8"))]
+
+
+def main() -> int:
+    """Run, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *(line.name for line in LINES)], help="rows; all where none is named"
+    )
+    parser.add_argument("--save", action="store_true", help="keep the results and write the page")
+    asked = parser.parse_args()
+    missed: list[str] = []
+    for line in LINES:
+        if asked.names and line.name not in asked.names:
+            continue
+        found = {**vars(line), **peers.setting(), "result": train(line)}
+        found["misses"] = misses(line, found["result"])
+        missed += found["misses"]
+        print(" | ".join(cells(found)), flush=True)
+        if asked.save:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            (RESULTS / f"{line.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if asked.save:
+        write_page()
+    for miss in missed:
+        print(miss)
+    return 1 if missed else 0
+
+
+def train(line: Line) -> dict[str, Any]:
+    """`tunesmith train --json` with the line's recipe."""
+    work = work_folder(f"tasks-{line.name}")
+    recipe: dict[str, Any] = {
+        "model": line.model, "task": line.task, "method": line.method,
+        "data": {"train": str(data_folder(line.data))}, "run": {"dir": str(work / "runs")},
+    }  # fmt: skip
+    for key, value in line.keys.items():
+        *path, last = key.split(".")
+        here = recipe
+        for part in path:
+            held = here.get(part, {})
+            here[part] = held if isinstance(held, dict) else {"name": held}
+            here = here[part]
+        here[last] = value
+    file = work / "recipe.yaml"
+    file.write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("tunesmith")), "train", str(file), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{line.name} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1] if done.stdout[0] != "{" else done.stdout)
+    result.pop("run")
+    return result
+
+
+def misses(line: Line, result: dict[str, Any]) -> list[str]:
+    """What was to be beaten and was not."""
+    name, sign = result["headline"], 1 if result["higher_is_better"] else -1
+    tuned = result["scores"][final(result)]
+    found = []
+    if line.goal is not None and sign * (tuned[name]["value"] - line.goal) < 0:
+        found.append(f"{line.name}: {name} {tuned[name]['value']:.3f}, goal {line.goal}")
+    if line.floor is not None and tuned[line.floor[0]]["value"] <= line.floor[1]:
+        found.append(f"{line.name}: {line.floor[0]} {tuned[line.floor[0]]['value']:.3f}, floor {line.floor[1]}")
+    if result["verdict"] and result["verdict"]["outcome"] != "helped":
+        found.append(f"{line.name}: against the base: {result['verdict']['outcome']}")
+    for system, scores in result["baselines"].items():
+        score = scores[final(result)].get(name)
+        if score and sign * (tuned[name]["value"] - score["value"]) <= 0:
+            found.append(f"{line.name}: no better than the baseline {system}")
+    return found
+
+
+def final(result: dict[str, Any]) -> str:
+    """The split of the verdict."""
+    return "test" if "test" in result["scores"] else next(iter(result["scores"]))
+
+
+def cells(found: dict[str, Any]) -> list[str]:
+    """One line of the table."""
+    result = found["result"]
+    split, name = final(result), result["headline"]
+    tuned = result["scores"][split][name]
+    base = result["base"].get(split, {}).get(name) if result["base"] else None
+    cheap = [
+        f"{system} {number(scores[split][name]['value'])}"
+        for system, scores in result["baselines"].items()
+        if name in scores[split]
+    ]
+    floor = f"{found['floor'][0]} {found['floor'][1]}" if found["floor"] else ""
+    seconds = sum(result["seconds"].values())
+    return [
+        found["task"], found["data"], f"{found['model']}, {found['method']}", name,
+        f"**{number(tuned['value'])}** [{number(tuned['low'])}, {number(tuned['high'])}]", f"{tuned['n']:,}",
+        number(base["value"]) if base else "-", ", ".join(cheap) or "-",
+        (f"{floor} (here {number(result['scores'][split][found['floor'][0]]['value'])})" if floor else "-"),
+        f"{result['seconds'].get('train', 0):.0f} of {seconds:.0f} s", f"{result['peak_memory_bytes'] / 2**30:.1f} GB",
+        "; ".join(filter(None, [found["note"], *(miss.partition(": ")[2] for miss in found["misses"])])),
+    ]  # fmt: skip
+
+
+def number(value: float) -> str:
+    """Three digits; percents one."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def write_page() -> None:
+    """The table of all results that are kept, between the page's two marks."""
+    order = {line.name: k for k, line in enumerate(LINES)}
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
+    kept = sorted((found for found in kept if found["name"] in order), key=lambda found: order[found["name"]])
+    head = ["task", "data", "model, method", "headline", "tuned, 95 % interval", "n", "base", "cheap baselines"]
+    head += ["floor", "training, of all", "memory", "remarks"]
+    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *map(cells, kept))]
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARK)
+    PAGE.write_text(f"{before}{MARK}\n" + "\n".join(lines) + f"\n{MARK}{rest.partition(MARK)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
