@@ -223,7 +223,7 @@ class MultiLabelClassification(Task):
         for k, label in enumerate(self.labels):
             truth = [label in row[GOLD] for row in train]
             if any(truth) and not all(truth):
-                fitted = LogisticRegression(C=10.0, max_iter=100, tol=1e-2).fit(features[0], truth)
+                fitted = LogisticRegression(C=10.0, max_iter=200).fit(features[0], truth)
                 made[:, k] = fitted.predict_proba(features[1])[:, 1]
         return made
 
