@@ -25,6 +25,11 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_decoder(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
+@pytest.fixture(scope="session")
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_vision(tmp_path_factory.mktemp("models") / "tiny-vit")
+
+
 @pytest.fixture
 def labels_csv(tmp_path: Path) -> Path:
     return tiny.write_csv(tmp_path / "rows.csv", tiny.label_rows())

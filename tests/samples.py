@@ -84,6 +84,23 @@ def text_rows(count: int = 40) -> list[dict[str, Any]]:
     return [{"text": " ".join(words(number % 7, 9 + number % 5))} for number in range(count)]
 
 
+def image_rows(count: int = 60) -> list[dict[str, Any]]:
+    """Which of three colours an image is mostly of; the paths are from the folder of the file."""
+    return [{"image": f"images/{n}.png", "label": ["red", "green", "blue"][n % 3]} for n in range(count)]
+
+
+def draw(folder: Path) -> None:
+    """The images of `image_rows`."""
+    from PIL import Image
+
+    (folder / "images").mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        pixels = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+        pixels[..., number % 3] += 120
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+
+
 ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "text-classification": tiny.label_rows,
     "chat": tiny.chat_rows,
@@ -94,18 +111,21 @@ ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "text-regression": number_rows,
     "text-generation": text_rows,
     "fill-mask": text_rows,
+    "image-classification": image_rows,
     "multi-label-classification": labels_rows,
 }
 """Task -> rows. A task without rows here does not pass the battery."""
 
 
 def write(task: str, folder: Path) -> Path:
+    if task == "image-classification":
+        draw(folder)
     return tiny.write_jsonl(folder / f"{task}.jsonl", ROWS[task]())
 
 
 def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[Any]:
     """What `predict` would give for a row's examples (made to learn) if the net knew every answer."""
-    if task == "text-classification":
+    if task in ("text-classification", "image-classification"):
         return [np.log(np.eye(len(known.labels))[e.target] + 1e-9) for e in examples]
     if task == "text-regression":
         return [e.target for e in examples]
@@ -132,5 +152,5 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
 BEST = {"fill-mask": ("masked_accuracy", 1.0), "chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}
 """Task -> the score that gold answers must have, where it is not a headline of 1."""
 
-LABELLED = ("text-classification", "multi-label-classification", "text-regression")
+LABELLED = ("text-classification", "image-classification", "multi-label-classification", "text-regression")
 """Tasks that put something on a whole text."""

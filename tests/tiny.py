@@ -206,6 +206,28 @@ def make_decoder(folder: Path, kind: str = "llama", longest: int = 256, *, tied:
     return folder
 
 
+def make_vision(folder: Path, kind: str = "vit") -> Path:
+    """A tiny vision net with an image processor in a folder."""
+    from transformers import AutoConfig, AutoModelForImageClassification, BitImageProcessorPil
+
+    values: dict[str, dict[str, Any]] = {
+        "vit": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+                "image_size": 32, "patch_size": 8},
+        "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_type": "basic"},
+        "convnext": {"hidden_sizes": [8, 16], "depths": [1, 2], "num_stages": 2},
+        "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320, "image_size": 32},
+    }  # fmt: skip
+    config = AutoConfig.for_model(kind, num_labels=5, **values[kind])
+    net = AutoModelForImageClassification.from_config(config)
+    redraw(net) if kind == "vit" else None
+    net.save_pretrained(folder)
+    size, half = {"height": 32, "width": 32}, [0.5] * 3
+    BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=size, image_mean=half, image_std=half).save_pretrained(
+        folder
+    )
+    return folder
+
+
 def label_rows(count: int = 90) -> list[dict[str, str]]:
     """Texts of three kinds that differ in some of their words."""
     generator = torch.Generator().manual_seed(3)

@@ -54,7 +54,7 @@ def _lengths(prepared: Prepared) -> tuple[dict[str, dict[str, float]], list[Find
     lengths, findings = {}, []
     for name, rows in prepared.splits.rows.items():
         encoded = prepared.encoded[name]
-        whole = [sum(len(part.ids) + part.cut for e in row for part in e.parts.values()) for row in encoded]
+        whole = [sum(part.size + part.cut for e in row for part in e.parts.values()) for row in encoded]
         lost = [row for row, made in zip(rows, encoded, strict=True) if _cut(made)]
         low, middle, high, top = np.percentile(whole, [0, 50, 95, 100]).tolist()
         lengths[name] = {"min": low, "median": middle, "p95": high, "max": top, "cut": len(lost) / len(rows)}
@@ -146,6 +146,9 @@ def _token_view(prepared: Prepared, screen: Screen, rows: int) -> None:
         console.print(f"\n{row.place}", markup=False)
         for example in prepared.task.encode(row, prepared.model, "learn"):
             for part in example.parts.values():
+                if not isinstance(part, Tokens):
+                    console.print(f"image: {part.path}", markup=False)
+                    continue
                 console.print(Text.assemble(*_pieces(part)))
             if "label" in row.values:
                 console.print(Text.assemble("label: ", (str(row["label"]), _COLOURS["trained"])))

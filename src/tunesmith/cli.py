@@ -55,12 +55,15 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> int:
 @app.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--text", multiple=True, help="A text to answer; may be given several times.")
+@click.option("--image", multiple=True, help="The path of an image to answer; may be given several times.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="A file of rows to answer.")
 @click.option("--output", "target", type=click.Path(path_type=Path), help="Where the answers go: .jsonl or .csv.")
 @JSON
-def predict(run: Path, text: tuple[str, ...], source: Path | None, target: Path | None, as_json: bool) -> int:
+def predict(
+    run: Path, text: tuple[str, ...], image: tuple[str, ...], source: Path | None, target: Path | None, as_json: bool
+) -> int:
     """Use a tuned model on texts or on a file."""
-    return commands.predict(Screen(as_json=as_json), run, text, source, target)
+    return commands.predict(Screen(as_json=as_json), run, (*text, *image), source, target)
 
 
 @app.command()

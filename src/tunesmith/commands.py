@@ -139,7 +139,9 @@ def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | N
 
     open_run(path)
     if bool(texts) == bool(source) or (source is None) != (target is None):
-        raise RunError("say what to answer: `--text ...`, or `--input FILE --output FILE`", where="predict")
+        raise RunError(
+            "say what to answer: `--text ...`, `--image ...`, or `--input FILE --output FILE`", where="predict"
+        )
     from tunesmith import predictor
 
     loaded = predictor.load(path)
@@ -152,10 +154,8 @@ def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | N
         screen.value({"answers": answers})
         return 0
     for answer in answers:
-        if "label" in answer:
-            screen.say(f"{answer['label']}\t{answer['probability']:.3f}")
-        else:
-            screen.say(answer["answer"] if len(texts) == 1 else json.dumps(answer["answer"], ensure_ascii=False))
+        said = loaded.task.say(answer)
+        screen.say(said if len(texts) == 1 or "\n" not in said else json.dumps(said, ensure_ascii=False))
     return 0
 
 

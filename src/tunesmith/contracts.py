@@ -66,6 +66,8 @@ class Column:
     """File columns that are taken for this one when nothing is said, most telling first."""
     target: bool = False
     """What is to be predicted: not there when the model is used."""
+    path: bool = False
+    """A file, named from the folder that the rows' file is in."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,55 @@ class Tokens:
     """Per token the span of characters in `text`; for the token view."""
 
     @property
+    def read(self) -> tuple[Any, ...]:
+        """What training makes of it."""
+        return (self.ids, self.trained, self.types) if self.types else (self.ids, self.trained)
+
+    @property
+    def size(self) -> int:
+        """What it costs: its tokens."""
+        return len(self.ids)
+
+    @property
     def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """All that the net reads."""
         return self.ids, self.types
+
+
+@dataclass(frozen=True)
+class Change:
+    """How images are varied in training."""
+
+    crop: float
+    """Least share of the image that is seen."""
+    flip: bool
+    colour: float
+    stretch: bool = True
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image by its file; it is read when a batch needs it."""
+
+    path: str
+    change: Change | None = None
+    seed: int = 0
+    """Of the change."""
+
+    cut: ClassVar[int] = 0
+
+    @property
+    def read(self) -> tuple[Any, ...]:
+        """What training makes of it: the bytes are in the sum of the data."""
+        return (self.path.rpartition("/")[2],)
+
+    @property
+    def size(self) -> int:
+        """What it costs, in the unit of tokens."""
+        return _IMAGE_COST
+
+
+_IMAGE_COST = 64
 
 
 @dataclass(frozen=True)
@@ -96,13 +144,14 @@ class Example:
     """One unit of a batch; never split."""
 
     row_id: int
-    parts: Mapping[str, Tokens]
+    parts: Mapping[str, Any]
+    """Name -> Tokens, or Pixels."""
     target: Any = None
 
     @property
     def length(self) -> int:
         """Tokens over all parts: what it costs."""
-        return sum(len(part.ids) for part in self.parts.values())
+        return sum(part.size for part in self.parts.values())
 
 
 @dataclass(frozen=True)
@@ -143,11 +192,11 @@ class Reader(Protocol):
 
     @property
     def text(self) -> TextEncoder:
-        """Its tokenizer and its context."""
+        """Its tokenizer and its context, of a model that reads texts."""
 
     @property
     def family(self) -> str:
-        """`encoder`, `decoder` ..."""
+        """`encoder`, `decoder`, `vision`"""
 
 
 class Task(Protocol):
@@ -160,7 +209,7 @@ class Task(Protocol):
     asks: ClassVar[bool] = True
     """Whether answers to rows are worth writing when the task was assessed already."""
     families: ClassVar[tuple[str, ...]]
-    """Kinds of pretrained model that can do it: `encoder`, `decoder`."""
+    """Kinds of pretrained model that can do it: `encoder`, `decoder`, `vision`."""
 
     def watched(self, scores: Mapping[str, float]) -> Metric:
         """The metric that picks the best checkpoint, one of those that a look at the validation rows gives."""
@@ -218,6 +267,10 @@ class Task(Protocol):
 
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The row and its answer (or none) in words."""
+
+    def say(self, answer: Answer) -> str:
+        """The answer in a line."""
+        return str(answer["answer"])
 
     def classes(self) -> Sequence[str]:
         """The labels, where each row has one of them and is given one, under `label`; else nothing."""

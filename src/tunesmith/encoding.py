@@ -53,6 +53,8 @@ def encode(
 ) -> tuple[Sequence[list[Example]], tuple[Refused, ...]]:
     """The examples of every row (none where it was refused), and the rows that were refused."""
     began = time.perf_counter()
+    if reader.family == "vision":  # an image is a path until a batch needs it
+        return [task.encode(row, reader, purpose) for row in rows], ()
     made = [_one(task, row, reader, purpose) for row in rows[:_TRIED]]
     seconds = (time.perf_counter() - began) / max(len(made), 1) * len(rows)
     if seconds >= _KEPT_SECONDS and len(rows) > len(made):

@@ -15,7 +15,7 @@ from tunesmith import judgement as judging
 from tunesmith import recipefile
 from tunesmith.contracts import Answer, BadRow, Row, Task
 from tunesmith.data import splits
-from tunesmith.data.read import find_files, in_task_columns, map_columns, raw_rows, read_rows, refuse_bad
+from tunesmith.data.read import find_files, in_task_columns, map_columns, place_files, raw_rows, read_rows, refuse_bad
 from tunesmith.data.split import sample
 from tunesmith.errors import DataError, RunError, TunesmithError
 from tunesmith.models import catalog, matmul
@@ -28,6 +28,8 @@ from tunesmith.train import checkpoint, fit
 from tunesmith.train.evaluate import answer_rows
 
 _CHUNK = 1024
+_ALONE = ("text", "image", "document", "source", "prompt")
+"""Columns that a row given as one text may be."""
 Given = str | Mapping[str, Any]
 
 
@@ -41,20 +43,26 @@ class Predictor:
         self.source = source
         self.model = model
 
-    def predict(self, rows: Sequence[Given]) -> list[Answer]:
-        """An answer per row: a text, or a mapping of the columns that training had (targets may be missing).
+    def predict(self, rows: Sequence[Given], folder: Path | None = None) -> list[Answer]:
+        """An answer per row: a text or the path of an image, or a mapping of the columns that training had (targets may
+        be missing). Paths are from `folder`, else from here.
 
         Raises DataError that names the row by its position.
         """
-        made = [self._row(number, row) for number, row in enumerate(rows)]
+        made = [self._row(number, row, folder or Path()) for number, row in enumerate(rows)]
         answers = answer_rows(self.model, self.task, made)
         return [answers[row.id] for row in made]
 
-    def _row(self, number: int, given: Given) -> Row:
+    def _row(self, number: int, given: Given, folder: Path = Path()) -> Row:
         place = f"row {number + 1}"
         if isinstance(given, str):
-            column = "text" if "text" in self.task.columns else "prompt"
+            column = next((name for name in _ALONE if name in self.task.columns), None)
+            others = [n for n, c in self.task.columns.items() if c.required and not c.target and n != column]
+            if column is None or others:
+                needed = ", ".join(f"`{name}`" for name in self.task.columns if not self.task.columns[name].target)
+                raise DataError(f"a row of this task has {needed}", where=place, hint="give rows of a file: `--input`")
             values: dict[str, Any] = {column: given}
+            place_files(self.task.columns, {column: [column]}, values, folder)
             reason = self.task.check_row(values, "answer")
             found: dict[str, Any] | str = reason if reason is not None else self.task.normalize(values)
         else:
@@ -63,7 +71,9 @@ class Predictor:
             if all(name in given for name, column in wanted.items() if column.required):
                 said = {}
             mapping = map_columns(wanted, said, list(given), place)
-            found = in_task_columns(self.task, mapping, dict(given), "answer")
+            raw = dict(given)
+            place_files(self.task.columns, mapping, raw, folder)
+            found = in_task_columns(self.task, mapping, raw, "answer")
         if isinstance(found, str):
             raise DataError(found, where=place)
         return Row(number, found, place, number + 1)
@@ -85,7 +95,7 @@ class Predictor:
                     for chunk in _chunks(source):
                         raw = [values for _, values in chunk]
                         try:
-                            answers = self.predict(raw)
+                            answers = self.predict(raw, source.parent)
                         except DataError as fault:
                             number = int((fault.where or "row 1").rpartition(" ")[2])
                             where = f"{source}:{chunk[number - 1][0]}"

@@ -27,7 +27,9 @@ from tunesmith.train.optimizer import Schedule, warmup_steps
 from tunesmith.train.trunk import TrunkPlan, decide
 
 Say = Callable[[str], None]
-_METHODS = {"encoder": "full", "decoder": "lora"}
+_CONVOLUTIONS = 25.0
+"""Convolutional nets take, and need, larger steps than transformers."""
+_METHODS = {"encoder": "full", "decoder": "lora", "vision": "full"}
 
 
 @dataclass
@@ -100,7 +102,9 @@ class Prepared:
 
 
 def default_rate(method: Method, model: Model) -> float:
-    """The method's own rate, which is for nets 768 wide; narrower ones take, and need, larger steps."""
+    """The method's own rate, which is for transformers 768 wide; narrower ones take, and need, larger steps."""
+    if model.family == "vision" and not getattr(model.config, "num_attention_heads", None):
+        return _CONVOLUTIONS * method.learning_rate
     width = int(getattr(model.config, "hidden_size", 768))
     return method.learning_rate * max(1.0, (768 / width) ** 2)
 
@@ -184,9 +188,10 @@ def prepare(
     method.apply(model, recipe.train.seed)
     loaded = time.perf_counter()
     found, encoded = encode_all(recipe, found, model)
-    model.narrow_vocabulary(
-        i for row in encoded["train"] for example in row for part in example.parts.values() for i in part.ids
-    )
+    if model.family != "vision":
+        model.narrow_vocabulary(
+            i for row in encoded["train"] for example in row for part in example.parts.values() for i in part.ids
+        )
     if precision_of(precision or recipe.train.precision, model.device) == "bf16":
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}

@@ -61,7 +61,7 @@ def tokens_hash(prepared: Prepared) -> str:
     for row in prepared.examples:
         for example in row:
             for name, part in sorted(example.parts.items()):
-                digest.update(json.dumps([name, part.ids, part.trained, example.target]).encode())
+                digest.update(json.dumps([name, part.read, example.target]).encode())
     return digest.hexdigest()
 
 

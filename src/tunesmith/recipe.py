@@ -32,6 +32,9 @@ class ModelChoice(Section):
     head: Literal["fresh", "probe"] = "fresh"
     """Where a new head starts: random, or as the linear probe on the frozen model (mean or last pooling)."""
 
+    image_size: int | None = Field(default=None, ge=32, le=1024, multiple_of=32)
+    """Height and width of the pixels that a vision net reads. None takes what the model was made for."""
+
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout everywhere in the net while training. None keeps the model's own."""
 

@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made | {kind: tiny.make_decoder(root / kind, kind, 64) for kind in DECODERS}
 
 
-@pytest.mark.parametrize("kind", list(anatomy.TABLE))
+@pytest.mark.parametrize("kind", [*ENCODERS, *DECODERS])
 def test_the_table_finds_every_block_of_the_config(kind: str, folders: dict[str, Path]) -> None:
     source = catalog.find(str(folders[kind]))
     choice = ModelChoice(name=str(folders[kind]))

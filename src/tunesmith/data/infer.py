@@ -45,6 +45,8 @@ def infer(
     if task not in (None, "text-classification"):
         return Guess(str(task), _languages(names, options or {}) if task == "translation" else {}, "as you said")
     if task is None:
+        if file.is_dir():
+            return Guess("image-classification", {}, "the folders hold images")
         for look in (_chat, _entities, _questions, _summaries, _translations):
             found = look(names, rows)
             if found is not None:

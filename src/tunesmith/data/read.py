@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith import plugins
 from tunesmith.contracts import BadRow, Column, Purpose, Row, Task
+from tunesmith.data.formats.image_folder import holds_images
 from tunesmith.errors import DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -32,6 +33,8 @@ def format_of(path: Path, given: str | None = None) -> Any:
     """The format module for a file. Raises DataError when its name does not tell."""
     if given is not None:
         return plugins.load("formats", given)
+    if path.is_dir():
+        return plugins.load("formats", "image-folder")
     suffix = path.suffix.lower()
     for name in plugins.names("formats"):
         module = plugins.load("formats", name)
@@ -48,6 +51,8 @@ def find_files(path: Path) -> dict[str, list[Path]]:
     """Split -> files, for a file (all of it is `train`) or a folder laid out by split. Raises DataError."""
     if path.is_file():
         return {"train": [path]}
+    if holds_images(path) and not any(_split(entry) in SPLITS for entry in path.iterdir()):
+        return {"train": [path]}
     if not path.exists():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError("there is no such file", where=str(path), hint=did_you_mean(path.name, near) if near else None)
@@ -55,10 +60,11 @@ def find_files(path: Path) -> dict[str, list[Path]]:
         raise DataError("this is neither a file nor a folder", where=str(path))
     found: dict[str, list[Path]] = {}
     for entry in sorted(path.iterdir()):
-        split = _OTHER_NAMES.get(entry.stem.lower(), entry.stem.lower())
+        split = _split(entry)
         if split not in SPLITS or entry.name.startswith("."):
             continue
-        files = sorted(p for p in entry.iterdir() if p.is_file()) if entry.is_dir() else [entry]
+        inside = entry.is_dir() and not holds_images(entry)
+        files = sorted(p for p in entry.iterdir() if p.is_file()) if inside else [entry]
         if split in found:
             raise DataError(
                 f"the folder has two sources for `{split}`: {found[split][0].name} and {entry.name}",
@@ -76,9 +82,14 @@ def find_files(path: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _split(entry: Path) -> str:
+    """The split that a file or folder is called by."""
+    return _OTHER_NAMES.get(entry.stem.lower(), entry.stem.lower())
+
+
 def raw_rows(path: Path, given: str | None = None) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     """What a file holds, before any column is looked at. A row that holds a NUL character comes as a BadRow."""
-    if not path.is_file():
+    if not path.is_file() and not holds_images(path):
         find_files(path)
         raise DataError("a file was expected, this is a folder", where=str(path))
     for item in format_of(path, given).read(path):
@@ -111,6 +122,7 @@ def read_rows(
             line, values = item
             if mapping is None:
                 mapping = map_columns(wanted, columns, list(values), f"{path}:{line}")
+            place_files(wanted, mapping, values, path.parent)
             made = in_task_columns(task, mapping, values, "learn" if targets else "answer")
             if isinstance(made, str):
                 bad.append(BadRow(str(path), line, made))
@@ -119,6 +131,16 @@ def read_rows(
         if len(rows) + len(bad) == before:
             raise DataError("the file has no rows", where=str(path))
     return RowSet(tuple(rows), tuple(bad), tuple(str(path) for path in files))
+
+
+def place_files(
+    columns: Mapping[str, Column], mapping: Mapping[str, list[str]], values: dict[str, Any], folder: Path
+) -> None:
+    """Make paths absolute that are named from a folder."""
+    for name, column in columns.items():
+        for source in mapping.get(name, ()) if column.path else ():
+            if isinstance(values.get(source), str) and values[source].strip():
+                values[source] = str((folder / values[source]).absolute())
 
 
 def map_columns(wanted: Mapping[str, Column], given: Columns, there: list[str], where: str) -> dict[str, list[str]]:

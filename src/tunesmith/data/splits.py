@@ -92,6 +92,11 @@ def read_all(recipe: Recipe, task: Task) -> dict[str, RowSet]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes."""
+    """Of a file's bytes; of an image folder, of the names and bytes of all that is in it."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for entry in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+            digest.update(f"{entry.relative_to(path)}\n{sha256(entry)}\n".encode())
+        return digest.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

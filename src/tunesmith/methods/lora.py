@@ -47,6 +47,12 @@ class Lora(Method):
         model.freeze()
         layers = [path for path, _ in anatomy.linear_layers(model.base, model.anatomy)]
         chosen = layers
+        if not layers:
+            raise RecipeError(
+                "the blocks of this model have no linear layers to put adapters beside",
+                where="method",
+                hint="take `full`, `top-layers` or `head`",
+            )
         if self.targets != "all-linear":
             chosen = [path for path in layers if path.rpartition(".")[2] in self.targets]
             known = {path.rpartition(".")[2] for path in layers}

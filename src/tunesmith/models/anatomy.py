@@ -22,7 +22,7 @@ Layout = Literal["packed", "padded"]
 class Anatomy:
     """What the code must know about one architecture. Paths are relative to the base model."""
 
-    family: Literal["encoder", "decoder"]
+    family: Literal["encoder", "decoder", "vision"]
     blocks: str
     depth: str = "num_hidden_layers"
     """The config's name for the number of blocks."""
@@ -57,6 +57,12 @@ TABLE: dict[str, Anatomy] = {
     "smollm3": _LLAMA,
     "olmo2": _LLAMA_LIKE,
     "phi3": _LLAMA_LIKE,
+    "vit": Anatomy("vision", "layers", after=("layernorm",)),
+    "resnet": Anatomy("vision", "encoder.stages", depth="depths"),
+    "convnext": Anatomy("vision", "encoder.stages", depth="depths", after=("layernorm",)),
+    "efficientnet": Anatomy(
+        "vision", "encoder.blocks", depth="num_block_repeats", after=("encoder.top_conv", "encoder.top_bn")
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import quicken
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.image import ImageReader
 from tunesmith.models.matmul import fastest
 from tunesmith.models.model import Kind, Model, Pooling
 from tunesmith.models.precision import pick_device
@@ -123,6 +124,64 @@ def load_masked_lm(source: Source, choice: ModelChoice, max_tokens: int | None, 
     return model
 
 
+def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str, ...], seed: int) -> Model:
+    """A vision net with these labels; its head is fresh unless the folder holds one of the same labels.
+
+    Raises ModelError for options of text models, and for an image size that the net cannot take.
+    """
+    from transformers import AutoImageProcessor
+
+    from tunesmith.models.gates import lift
+
+    config = _config(source, choice)
+    parts = anatomy.of(config.model_type)
+    if choice.pooling != "auto" or choice.head != "fresh":
+        key = "pooling" if choice.pooling != "auto" else "head"
+        raise ModelError(f"`model.{key}` is for models of texts", where=f"model.{key}", hint="leave it out")
+    same = [str(name) for _, name in sorted((getattr(config, "id2label", None) or {}).items())] == list(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: number for number, name in enumerate(labels)}
+    with quiet(), _seeded(seed):
+        net, fresh = _pretrained(
+            "AutoModelForImageClassification", source, config, parts, {"ignore_mismatched_sizes": True}
+        )
+        if not same:  # a head of as many labels is still another one
+            fresh |= _draw_head(net)
+        processor = AutoImageProcessor.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+    lost = {name for name in fresh if name.startswith(f"{net.base_model_prefix}.") and ".pooler." not in name}
+    if lost:
+        raise _incomplete(source, lost)
+    lift(net)
+    if choice.image_size is not None:
+        _resize(processor, config, choice.image_size)
+    device = pick_device()
+    reads = ImageReader(processor)
+    return Model(
+        net.to(device).eval(), reads, "image-classifier", parts, source, frozenset(fresh), device, layout=parts.layout
+    )
+
+
+def _draw_head(net: Any) -> set[str]:
+    """Draw the last linear layer anew; the names of its parameters."""
+    path, head = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    assert not path.startswith(f"{net.base_model_prefix}."), path
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return {f"{path}.{name}" for name, _ in head.named_parameters()}
+
+
+def _resize(processor: Any, config: Any, size: int) -> None:
+    """Have the processor make pixels of another size."""
+    if getattr(config, "patch_size", None):
+        raise ModelError("this net reads images of one size only", where="model.image_size", hint="leave it out")
+    both = {"height": size, "width": size}
+    if getattr(processor, "do_center_crop", False):
+        processor.crop_size = both
+        processor.size = {"shortest_edge": round(size * 8 / 7)}
+    else:
+        processor.size = both
+
+
 def load_causal_lm(source: Source, choice: ModelChoice, max_tokens: int | None) -> Model:
     """A decoder that predicts the next token. Raises ModelError for an encoder."""
     config = _config(source, choice)
@@ -208,8 +267,7 @@ def _pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: di
     import transformers
     from safetensors import SafetensorError
 
-    if parts.layout == "packed":
-        attention.register()
+    attention.register()
     try:
         net, report = getattr(transformers, auto).from_pretrained(
             source.folder,
@@ -219,13 +277,20 @@ def _pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: di
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            attn_implementation=attention.NAME if parts.layout == "packed" else "eager",
+            attn_implementation=_attention(parts),
             **more,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
         reason = str(fault).splitlines()[0]
         raise ModelError(f"the model's weights cannot be used: {reason}", where=str(source.folder)) from None
-    return net, set(report["missing_keys"])
+    odd = [entry[0] if isinstance(entry, tuple) else entry for entry in report.get("mismatched_keys") or ()]
+    return net, {*report["missing_keys"], *odd}
+
+
+def _attention(parts: Anatomy) -> str:
+    if parts.family == "vision":
+        return "sdpa" if parts.blocks == "layers" else "eager"
+    return attention.NAME if parts.layout == "packed" else "eager"
 
 
 def _incomplete(source: Source, lost: set[str]) -> ModelError:

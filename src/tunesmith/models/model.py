@@ -13,13 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tunesmith.contracts import Tokens
+from tunesmith.contracts import Pixels, Tokens
 from tunesmith.errors import ModelError
 from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import FastLinear
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.image import ImageReader
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
 from tunesmith.models.segments import Look, pairs
@@ -28,7 +29,7 @@ from tunesmith.models.text import TextEncoder
 
 _LOOK_BYTES = 2**26
 
-Kind = Literal["classifier", "token-classifier", "span-classifier", "masked-lm", "causal-lm"]
+Kind = Literal["classifier", "token-classifier", "span-classifier", "masked-lm", "causal-lm", "image-classifier"]
 Pooling = Literal["mean", "cls", "last"]
 
 
@@ -37,7 +38,8 @@ class Model:
     """A net, how it reads text, and which of its parameters are new."""
 
     net: nn.Module
-    text: TextEncoder
+    reads: TextEncoder | ImageReader
+    """What rows go through before they reach the net."""
     kind: Kind
     anatomy: Anatomy
     source: Source
@@ -70,8 +72,14 @@ class Model:
 
     @property
     def family(self) -> str:
-        """`encoder` or `decoder`."""
+        """`encoder`, `decoder` or `vision`."""
         return self.anatomy.family
+
+    @property
+    def text(self) -> TextEncoder:
+        """The tokenizer and context of a model that reads texts."""
+        assert isinstance(self.reads, TextEncoder), "a vision net reads no text"
+        return self.reads
 
     @property
     def root(self) -> str:
@@ -228,6 +236,12 @@ class Model:
         states = self.states(rows)[0] if positions is None else self.states_at(rows, positions)
         return anatomy.token_logits(self.net, states)
 
+    def image_logits(self, images: Sequence[Pixels]) -> Tensor:
+        """Logits [images, labels]."""
+        assert isinstance(self.reads, ImageReader), "this model reads no images"
+        pixels = torch.stack([self.reads.pixels(image) for image in images])
+        return torch.as_tensor(self.net(pixel_values=pixels.to(self.device, next(self.net.parameters()).dtype)).logits)
+
     def masked_logits(self, rows: Sequence[Tokens]) -> Tensor:
         """Logits [trained tokens, vocabulary] of sequences end to end."""
         places = torch.tensor([k for k, hidden in enumerate(h for row in rows for h in row.trained) if hidden])
@@ -282,6 +296,9 @@ class Model:
     def train(self) -> None:
         """Training mode, but for what is frozen from the embeddings on: dropout there would only be noise."""
         self.net.train()
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()  # on its stored statistics: an update must not depend on how its batch was cut
         frozen = self.frozen_blocks()
         if frozen:
             for name, child in self.base.named_children():

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Tokens
+from tunesmith.contracts import Pixels, Tokens
 from tunesmith.models import anatomy
 from tunesmith.models.heads import PooledClassifier, mean_of_rows
 from tunesmith.models.model import Model
 
 _BUDGET = 4096
+_IMAGES = 32
 _NEVER = -30.0
 """Logit of a label that no row has."""
 _ROUNDS = 200
@@ -83,6 +84,21 @@ def _fit_outputs(
         head.weight[k] = torch.from_numpy(weight / spread)
         if head.bias is not None:
             head.bias[k] = constant - float((weight / spread) @ shift)
+
+
+@torch.no_grad()
+def fit_image_probe(model: Model, images: Sequence[Pixels], targets: Sequence[int]) -> None:
+    """Logistic regression on what the head of a vision net reads."""
+    model.net.eval()
+    head = [module for module in model.net.modules() if isinstance(module, torch.nn.Linear)][-1]
+    read: list[Any] = []
+    hook = head.register_forward_pre_hook(lambda _, given: read.append(given[0].double().cpu().numpy()))
+    try:
+        for at in range(0, len(images), _IMAGES):
+            model.image_logits(images[at : at + _IMAGES])
+    finally:
+        hook.remove()
+    fit_linear(head, np.concatenate(read), targets)
 
 
 @torch.no_grad()

@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 
 from tunesmith.errors import StorageError
 from tunesmith.models import adapters
+from tunesmith.models.gates import put_back
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.image import ImageReader
 from tunesmith.models.load import quiet
 from tunesmith.models.model import Model
 from tunesmith.models.vocabulary import whole
@@ -64,7 +66,8 @@ def _net(model: Model, folder: Path) -> None:
         )
         return
     net: Any = model.net.encoder if isinstance(model.net, PooledClassifier) else model.net
-    net.save_pretrained(folder)
+    with put_back(net):
+        net.save_pretrained(folder)
 
 
 def _task_type(model: Model) -> str | None:
@@ -118,4 +121,5 @@ def _sentence_modules(model: Model, net: PooledClassifier, folder: Path) -> None
 
 
 def _tokenizer(model: Model, folder: Path) -> None:
-    model.text.tokenizer.save_pretrained(folder)
+    reads = model.reads.processor if isinstance(model.reads, ImageReader) else model.text.tokenizer
+    reads.save_pretrained(folder)

@@ -144,6 +144,10 @@ class FillMask(Task):
             "masked_accuracy": sums["right"][..., 0] / tokens,
         }
 
+    def say(self, answer: Answer) -> str:
+        """The tokens filled in."""
+        return " ".join(answer["tokens"])
+
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The text, and the tokens filled in."""
         return Shown(row["text"], "", " ".join(answer["tokens"]) if answer else "")

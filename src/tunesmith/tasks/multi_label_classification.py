@@ -183,6 +183,10 @@ class MultiLabelClassification(Task):
             return replace(self, cuts=(best_cut(chances.ravel(), truth.ravel()),) * len(self.labels))
         return replace(self, cuts=tuple(best_cut(chances[:, k], truth[:, k]) for k in range(len(self.labels))))
 
+    def say(self, answer: Answer) -> str:
+        """The labels."""
+        return ", ".join(answer["labels"]) or "(none)"
+
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The text, its labels, the labels given."""
         gold = row[GOLD]

@@ -130,7 +130,7 @@ class TextClassification(Task):
 
         from tunesmith.models.loss import row_losses
 
-        logits = labelled.logits(model, examples)
+        logits = self.logits(model, examples)
         if self.balance == "logits":
             logits = logits + torch.tensor(self.shares, device=logits.device).log().to(logits.dtype)
         losses = row_losses(logits, [example.target for example in examples], self.smoothing)
@@ -141,13 +141,17 @@ class TextClassification(Task):
             losses = losses * torch.tensor(known, dtype=losses.dtype, device=losses.device)
         return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
 
+    def logits(self, model: Model, examples: Sequence[Example]) -> Any:
+        """[rows, labels]"""
+        return labelled.logits(model, examples)
+
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
         """Nothing: the answers themselves are cheap and hold all there is to measure."""
         return []
 
     def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
         """Log probabilities [labels] of each row."""
-        logits = labelled.logits(model, examples)
+        logits = self.logits(model, examples)
         return list(logits.detach().float().log_softmax(-1).double().cpu().numpy())
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
@@ -212,6 +216,10 @@ class TextClassification(Task):
         """Every row has one of them and is given one."""
         return self.labels
 
+    def say(self, answer: Answer) -> str:
+        """The label and how sure it is."""
+        return f"{answer['label']}\t{answer['probability']:.3f}"
+
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The text, its label, the label given."""
         said = answer["label"] if answer else ""
@@ -232,11 +240,7 @@ class TextClassification(Task):
         from sklearn.linear_model import LogisticRegression
 
         gold = [row["label"] for row in train]
-        counts = Counter(gold)
-        prior = {label: counts[label] / len(gold) for label in self.labels}
-        majority = max(self.labels, key=lambda label: counts[label])
-        frequent: Answer = {"label": majority, "probability": prior[majority], "probabilities": prior}
-        found = {"majority": [frequent for _ in rows]}
+        found = {"majority": self.majority(train, rows)}
         features = labelled.words_of(train, rows)
         if features is None:
             return found
@@ -247,6 +251,13 @@ class TextClassification(Task):
         table = linear.predict_proba(features[1])
         found["tfidf_linear"] = [self._answer(linear.classes_, line) for line in table]
         return found
+
+    def majority(self, train: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:
+        """The most frequent label, with every label's share."""
+        counts = Counter(row["label"] for row in train)
+        prior = {label: counts[label] / len(train) for label in self.labels}
+        label = max(self.labels, key=lambda label: counts[label])
+        return [{"label": label, "probability": prior[label], "probabilities": prior} for _ in rows]
 
     def _answer(self, names: Sequence[str], line: NDArray[np.float64]) -> Answer:
         probabilities = dict.fromkeys(self.labels, 0.0) | dict(zip(map(str, names), map(float, line), strict=True))

@@ -121,6 +121,10 @@ class TextRegression(Task):
         """spearman"""
         return {"spearman": ranking.spearman(values["said"][:, 0], values["gold"][:, 0], counts)}
 
+    def say(self, answer: Answer) -> str:
+        """The number."""
+        return f"{answer['value']:.4g}"
+
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The text, its number, the number given."""
         return Shown(labelled.shown(row), f"{row['label_number']:g}", f"{answer['value']:.3g}" if answer else "")

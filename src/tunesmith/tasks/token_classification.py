@@ -226,6 +226,10 @@ class TokenClassification(Task):
             "word_accuracy": sums["right_words"][..., 0] / sums["words"][..., 0],
         }
 
+    def say(self, answer: Answer) -> str:
+        """The entities."""
+        return "; ".join(f"{one['text']} [{one['label']}]" for one in answer["entities"]) or "(none)"
+
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """Entities in brackets."""
         gold = [tuple(entity) for entity in row["label_entities"]]

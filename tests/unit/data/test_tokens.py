@@ -117,7 +117,7 @@ def test_anything_it_depends_on_makes_another_table(model: Model, kept: Path) ->
 
     key = encoding.key_of("text-classification", TASK, ROWS, model, "learn")
     changed = [*ROWS[:-1], replace(ROWS[-1], values={**ROWS[-1].values, "text": ROWS[-1]["text"] + "."})]
-    shorter = replace(model, text=replace(model.text, max_tokens=model.text.max_tokens - 1))
+    shorter = replace(model, reads=replace(model.text, max_tokens=model.text.max_tokens - 1))
     others = [
         encoding.key_of("text-classification", replace(TASK, labels=("a", "b", "c")), ROWS, model, "learn"),
         encoding.key_of("text-classification", TASK, changed, model, "learn"),

@@ -1,0 +1,98 @@
+"""Images to pixels: what a camera or a scanner wrote, varied in training, prepared as the model was made for.
+
+Knows nothing of nets. Pillow does the reading; the model's own processor resizes and normalizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunesmith.contracts import Change, Pixels
+from tunesmith.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_MOST_PIXELS = 2**28
+"""Larger images are refused before they are unpacked: a file of a few bytes may claim any size."""
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """A processor of Transformers."""
+
+    processor: Any
+
+    def identity(self) -> str:
+        """A sum of all that decides which pixels an image becomes."""
+        return hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
+
+    def pixels(self, pixels: Pixels) -> Tensor:
+        """[channels, height, width] of one image. Raises DataError for a file that is no image."""
+        image = open_image(Path(pixels.path))
+        if pixels.change is not None:
+            image = changed(image, pixels.change, np.random.default_rng(pixels.seed))
+        made = self.processor(image, return_tensors="np")["pixel_values"][0]
+        return torch.from_numpy(np.asarray(made, dtype=np.float32))
+
+
+def open_image(path: Path) -> Any:
+    """An image in RGB, upright: the first picture of several, 16 bits brought to 8, transparency on white.
+
+    Raises DataError for what cannot be read.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            if file.width * file.height > _MOST_PIXELS:
+                raise DataError(f"the image has {file.width} x {file.height} pixels", where=str(path), hint="shrink it")
+            file.seek(0)
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError("there is no such image", where=str(path)) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as fault:
+        raise DataError(f"the image cannot be read: {str(fault).splitlines()[0]}", where=str(path)) from None
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Image.fromarray(_to_bytes(np.asarray(image, dtype=np.float64))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_bytes(values: Any) -> Any:
+    """Numbers of 16 bits or more as bytes; an image that uses no more than a byte stays as it is."""
+    most = values.max(initial=0)
+    scale = 1.0 if most <= 255 else 257.0 if most <= 65_535 else most / 255
+    return np.clip(values / scale, 0, 255).round().astype(np.uint8)
+
+
+def changed(image: Any, change: Change, rng: np.random.Generator) -> Any:
+    """The image as one epoch sees it: cropped, mirrored, in other colours."""
+    from PIL import Image, ImageEnhance
+
+    if change.crop < 1:
+        share = rng.uniform(change.crop, 1.0)
+        stretch = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))) if change.stretch else 1.0
+        width = min(max(round(image.width * np.sqrt(share * stretch)), 1), image.width)
+        height = min(max(round(image.height * np.sqrt(share / stretch)), 1), image.height)
+        left, top = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
+        box = (int(left), int(top), int(left) + width, int(top) + height)
+        image = image.resize(image.size, Image.Resampling.BILINEAR, box)
+    if change.flip and rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if change.colour:
+        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            image = enhance(image).enhance(float(rng.uniform(1 - change.colour, 1 + change.colour)))
+    return image

@@ -1,0 +1,131 @@
+"""One label for one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from numpy.typing import NDArray
+
+from tunesmith.contracts import Answer, Change, Column, Example, Loss, Pixels, Purpose, Reader, Row, Shown, Sums, Vector
+from tunesmith.errors import DataError
+from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification
+
+if TYPE_CHECKING:
+    from tunesmith.models.catalog import Source
+    from tunesmith.models.model import Model
+    from tunesmith.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ImageClassification(TextClassification):
+    """One label for one image, from a folder of folders or a table with paths. Labels, losses and scores are those of
+    texts."""
+
+    columns: ClassVar[Mapping[str, Column]] = {
+        "image": Column(
+            "the path of an image", names=("file", "path", "image_path", "filename", "file_name"), path=True
+        ),
+        "label": Column("a string, a whole number or true/false", names=LABEL_NAMES, target=True),
+    }
+    families: ClassVar[tuple[str, ...]] = ("vision",)
+
+    crop: Annotated[float, Gt(0), Le(1)] = 0.8
+    """Least share of an image that is seen in training; 1 sees all of it, always."""
+
+    flip: bool = False
+    """Mirror half of the images in training: right for photographs of things, wrong for signs and letters."""
+
+    colour: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """How far brightness, contrast and colour are moved in training; 0 leaves them."""
+
+    def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
+        """The image must be there and readable, the label one plain value."""
+        from tunesmith.models.image import open_image
+
+        path = values.get("image")
+        if not isinstance(path, str) or not path.strip():
+            return "`image` is missing" if path is None else "`image` is not a path"
+        try:
+            open_image(Path(path))
+        except DataError as fault:
+            return f"{fault.problem} ({Path(path).name})"
+        return super().check_row({**values, "text": "an image"}, purpose)
+
+    def normalize(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The path, and the label as a string."""
+        made = super().normalize({**values, "text": values["image"]})
+        return {"image": made.pop("text"), **made}
+
+    def build(self, source: Source, options: Recipe, seed: int) -> Model:
+        """The pretrained net with one logit per label."""
+        from tunesmith.models.load import load_image_classifier
+
+        return load_image_classifier(source, options.model, self.labels, seed)
+
+    def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
+        """One example: the file, and the label's number."""
+        target = None
+        if purpose == "learn":
+            target = self.labels.index(row["label"]) if row["label"] in self.labels else -1
+        return [Example(row.id, {"image": Pixels(row["image"])}, target)]
+
+    def vary(self, example: Example, reader: Reader, rng: np.random.Generator) -> Example:
+        """Another crop, mirrored or not, in other colours."""
+        change = Change(self.crop, self.flip, self.colour)
+        if change == Change(1.0, False, 0.0):
+            return example
+        seen = replace(example.parts["image"], change=change, seed=int(rng.integers(2**63)))
+        return replace(example, parts={"image": seen})
+
+    def logits(self, model: Model, examples: Sequence[Example]) -> Any:
+        """[rows, labels]"""
+        return model.image_logits([example.parts["image"] for example in examples])
+
+    def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
+        """Cross entropy of the label, summed over rows."""
+        return super().loss(model, examples)
+
+    def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
+        """As for texts, and whether the label is among the five likeliest."""
+        best = sorted(answer["probabilities"].items(), key=lambda item: -item[1])[:5]
+        return super().measure(row, answer) | {"top5": float(row["label"] in dict(best))}
+
+    def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
+        """As for texts; top5_accuracy where there are more than five labels."""
+        made = super().reduce(sums)
+        return made | ({"top5_accuracy": sums["top5"][..., 0] / sums["row"][..., 0]} if len(self.labels) > 5 else {})
+
+    def show(self, row: Row, answer: Answer | None) -> Shown:
+        """The file's name, its label, the label given."""
+        said = answer["label"] if answer else ""
+        return Shown(Path(row["image"]).name, row["label"], said, said == row["label"] if answer else None)
+
+    def base(self, model: Model, rows: Sequence[Row]) -> None:
+        """A linear probe: logistic regression on what the frozen net's head reads, put in as its head."""
+        from tunesmith.models.probe import fit_image_probe
+
+        examples = [self.encode(row, model, "learn")[0] for row in rows]
+        fit_image_probe(model, [e.parts["image"] for e in examples], [e.target for e in examples])
+
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """The most frequent label; logistic regression on colours: means of an 8 x 8 grid."""
+        from sklearn.linear_model import LogisticRegression
+
+        from tunesmith.models.image import open_image
+
+        def grid(part: Sequence[Row]) -> NDArray[np.float64]:
+            images = [open_image(Path(row["image"])).resize((8, 8)) for row in part]
+            return np.array([np.asarray(image, dtype=np.float64).ravel() / 255 for image in images])
+
+        found = {"majority": self.majority(train, rows)}
+        fitted = LogisticRegression(C=1.0, max_iter=200).fit(grid(train), [row["label"] for row in train])
+        found["colours_linear"] = [self._answer(fitted.classes_, line) for line in fitted.predict_proba(grid(rows))]
+        return found
+
+
+plugin = ImageClassification
