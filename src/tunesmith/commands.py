@@ -278,10 +278,12 @@ def init(screen: Screen, file: Path, model: str | None, output: Path) -> int:
     if output.exists():
         raise RecipeError("the file exists already", where=str(output), hint="name another with `--output`")
     from tunesmith.data import infer
+    from tunesmith.models import catalog
 
     guess = infer.infer(file, {})
-    chosen = model or ("smollm2-135m" if guess.task == "chat" else "minilm")
-    method = "lora" if guess.task == "chat" else "full"
+    best = catalog.recommend(guess.task)[0][0]
+    chosen = model or best.name
+    method = "lora" if best.kind == "decoder" else "full"
     columns = "".join(f"\n    {name}: {_yaml(value)}" for name, value in guess.columns.items())
     text = _RECIPE.format(
         model=_yaml(chosen),

@@ -85,7 +85,9 @@ class Screen:
                         loss = new if loss is None else 0.9 * loss + 0.1 * new
                         if event.scores:
                             scores = ", ".join(f"{k} {v:.4f}" for k, v in list(event.scores.items())[:2])
-                        shown = f"loss {loss:.4f}  {event.tokens / max(event.seconds, 1e-9):,.0f} tokens/s  {scores}"
+                        shown = (
+                            f"loss {loss:.4f}  {event.tokens / max(event.seconds, 1e-9):,.0f} {event.unit}/s  {scores}"
+                        )
                         bars.update(bar, completed=event.step, shown=shown)
                     case Saved():
                         pass

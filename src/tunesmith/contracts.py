@@ -87,6 +87,13 @@ class Tokens:
     offsets: tuple[tuple[int, int], ...] = ()
     """Per token the span of characters in `text`; for the token view."""
 
+    unit: ClassVar[str] = "tokens"
+
+    @property
+    def count(self) -> int:
+        """How much of its unit it is."""
+        return len(self.ids)
+
     @property
     def read(self) -> tuple[Any, ...]:
         """What training makes of it."""
@@ -124,6 +131,8 @@ class Pixels:
     """Of the change."""
 
     cut: ClassVar[int] = 0
+    unit: ClassVar[str] = "images"
+    count: ClassVar[int] = 1
 
     @property
     def read(self) -> tuple[Any, ...]:
@@ -147,6 +156,16 @@ class Example:
     parts: Mapping[str, Any]
     """Name -> Tokens, or Pixels."""
     target: Any = None
+
+    @property
+    def count(self) -> int:
+        """Tokens, or images."""
+        return sum(part.count for part in self.parts.values())
+
+    @property
+    def unit(self) -> str:
+        """`tokens` or `images`."""
+        return str(next(iter(self.parts.values())).unit)
 
     @property
     def length(self) -> int:

@@ -39,7 +39,7 @@ class Updated:
     grad_norm: float
     learning_rate: float
     tokens: int
-    """Real tokens of the update, padding not counted."""
+    """Real tokens of the update, padding not counted; or its images, where `unit` says so."""
     padded: int
     """Padding and filler tokens that were computed beside them."""
     labels: float
@@ -48,6 +48,7 @@ class Updated:
     budget: int = 0
     """Tokens that a micro-batch might have: smaller than before when memory ran out in this update."""
     scores: dict[str, float] | None = None
+    unit: str = "tokens"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def describe(event: Event) -> str:
             scores = "".join(f", {name} {value:.4f}" for name, value in (event.scores or {}).items())
             speed = event.tokens / max(event.seconds, 1e-9)
             mark = " | validation" if event.scores else ""
-            return f"update {event.step}: {losses}, {speed:,.0f} tokens/s{mark}{scores}"
+            return f"update {event.step}: {losses}, {speed:,.0f} {event.unit}/s{mark}{scores}"
         case Saved():
             return f"saved update {event.step}{' (best so far)' if event.best else ''}"
         case Warned():

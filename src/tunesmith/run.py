@@ -67,7 +67,7 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
     for name, part in run.json("data").items():
         for file in part["files"]:
             path = Path(file["path"])
-            if not path.is_file():
+            if not path.exists():
                 raise RunError(f"the rows of `{name}` are gone", where=file["path"], hint="put the file back")
             if splits.sha256(path) != file["sha256"]:
                 raise RunError(

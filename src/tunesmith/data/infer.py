@@ -72,9 +72,9 @@ def infer(
 
 
 def _chat(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
-    for name in ("messages", "conversation", "chat"):
+    for name in ("messages", "conversations", "conversation", "chat"):
         value = rows[0].get(name)
-        if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
+        if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return Guess("chat", {"messages": name}, f"`{name}` holds messages with roles")
     for pair in (("prompt", "completion"), ("prompt", "response"), ("instruction", "output")):
         if all(name in names for name in pair):

@@ -179,7 +179,7 @@ def _resize(processor: Any, config: Any, size: int) -> None:
         processor.crop_size = both
         processor.size = {"shortest_edge": round(size * 8 / 7)}
     else:
-        processor.size = both
+        processor.size = {"shortest_edge": size} if "shortest_edge" in (processor.size or {}) else both
 
 
 def load_causal_lm(source: Source, choice: ModelChoice, max_tokens: int | None) -> Model:

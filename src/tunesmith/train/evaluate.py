@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.contracts import Answer, Example, Measured, Purpose, Row, Task, Vector
 from tunesmith.data.batches import cut
+from tunesmith.errors import DataError
 from tunesmith.models.model import Model
 
 BUDGET = 4096
@@ -33,14 +34,29 @@ def judge(model: Model, task: Task, rows: Sequence[Row], *, answers: int | None,
     the first `answers` in order; another answers all."""
     vectors: dict[str, list[tuple[int, Vector]]] = defaultdict(list)
     assessed = losses and _assess(model, task, rows, vectors)
-    asked = rows[:answers] if assessed and answers is not None else rows
-    if assessed and not task.asks:
-        asked = []
+    asked = rows
+    if assessed:
+        most = len(rows) if answers is None else answers
+        asked = _askable(model, task, rows, most) if task.asks else []
     made = answer_rows(model, task, asked) if asked else {}
     for row in asked:
         for name, vector in task.measure(row, made[row.id]).items():
             vectors[name].append((row.id, vector))
     return Judged(_table(vectors), made)
+
+
+def _askable(model: Model, task: Task, rows: Sequence[Row], most: int) -> list[Row]:
+    """The first rows that leave room for an answer."""
+    found: list[Row] = []
+    for row in rows:
+        if len(found) == most:
+            break
+        try:
+            task.encode(row, model, "answer")
+        except DataError:
+            continue
+        found.append(row)
+    return found
 
 
 def judge_answers(task: Task, rows: Sequence[Row], answers: Sequence[Answer]) -> Judged:

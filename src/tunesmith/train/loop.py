@@ -103,7 +103,8 @@ def train(
             losses=dict(zip(losses, values, strict=True)),
             grad_norm=norm,
             learning_rate=rate,
-            tokens=sum(example.length for example in examples),
+            tokens=sum(example.count for example in examples),
+            unit=examples[0].unit,
             padded=model.fillers
             - fillers
             + sum(padding([e.length for e in piece.examples], model.layout) for piece in pieces),

@@ -95,3 +95,35 @@ def test_conversations_are_recognised(row: dict[str, Any], tmp_path: Path) -> No
 def test_what_cannot_be_told_is_asked(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="which column is the"):
         infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", rows), {})
+
+
+@pytest.mark.parametrize(
+    ("row", "task"),
+    [
+        ({"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}, "token-classification"),
+        ({"text": "a b", "entities": [{"start": 0, "end": 1, "label": "X"}]}, "token-classification"),
+        (
+            {"question": "who is it", "context": "it is you", "answers": {"text": ["you"], "answer_start": [6]}},
+            "question-answering",
+        ),
+        ({"dialogue": "a: hello you\nb: hello", "summary": "they met"}, "summarization"),
+        ({"text": "they are late", "labels": ["a", "b"]}, "multi-label-classification"),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "chat"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "chat"),
+    ],
+)
+def test_the_task_is_taken_from_the_columns(tmp_path: Path, row: dict[str, Any], task: str) -> None:
+
+    assert infer.infer(tiny.write_jsonl(tmp_path / "rows.jsonl", [row] * 9), {}).task == task
+
+
+def test_of_two_languages_the_direction_is_asked(tmp_path: Path) -> None:
+
+    file = tiny.write_jsonl(
+        tmp_path / "rows.jsonl", [{"en": f"this is {n}", "de": f"das ist nun {n}"} for n in range(9)]
+    )
+    with pytest.raises(DataError, match="from which language") as caught:
+        infer.infer(file, {})
+    assert "source_language: en" in (caught.value.hint or "")
+    found = infer.infer(file, {}, "translation", None, {"source_language": "de", "target_language": "en"})
+    assert found.columns == {"source": "de", "target": "en"}

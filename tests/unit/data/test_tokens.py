@@ -103,6 +103,7 @@ def test_a_kept_table_equals_encoding_and_is_read_the_second_time(
 
 def test_other_processes_make_the_same_table(model: Model, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_APART_SECONDS", 1e-9)
+    monkeypatch.setattr(encoding.os, "sched_getaffinity", lambda _: {0, 1, 2})
     started = []
     popen = encoding.subprocess.Popen
     monkeypatch.setattr(encoding.subprocess, "Popen", lambda *a, **k: (started.append(a), popen(*a, **k))[1])

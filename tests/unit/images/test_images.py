@@ -137,6 +137,14 @@ def test_an_image_folder_is_trained_on_bare_and_predicts_by_path(vision: Path, t
     assert [answer["label"] for answer in answers] == ["cat", "dog"]
 
 
+def test_a_run_on_an_image_folder_that_was_stopped_ends_in_the_same_bits(vision: Path, tmp_path: Path) -> None:
+    root = folders(tmp_path / "pets")
+    values: dict[str, Any] = {"model": str(vision), "data": {"train": str(root)}, "evaluate": {"compare": False}}
+    values["train"] = {"epochs": 2, "batch_size": 4, "save_every": 2}
+    whole = tiny.last_bits({**values, "run": {"dir": str(tmp_path / "whole")}})
+    assert tiny.last_bits({**values, "run": {"dir": str(tmp_path / "broken")}}, stop_at=3) == whole
+
+
 def test_what_an_epoch_sees_depends_on_seed_epoch_and_row_alone(vision: Path, tmp_path: Path) -> None:
     prepared = ready(vision, tmp_path)
     batches = prepared.batches(10_000)

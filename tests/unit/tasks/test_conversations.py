@@ -137,3 +137,22 @@ def test_a_decoder_without_a_chat_template_learns_question_line_answer_end(decod
     assert reader.text.tokenizer.decode(trained) == "at the door<|im_end|>"
     asked = reader.text.asked("where is it")
     assert part.ids[: len(asked.ids)] == asked.ids
+
+
+def test_a_conversation_that_leaves_no_room_for_an_answer_is_not_asked_and_ends_no_run(
+    decoder: Path, tmp_path: Path
+) -> None:
+    from tunesmith import recipefile
+    from tunesmith.prepare import prepare
+    from tunesmith.train.evaluate import judge
+
+    rows = tiny.chat_rows(30)
+    for row in rows[::2]:
+        long = ("user", "where is my parcel " * 40)
+        row["messages"] = said(("user", "no"), ("assistant", "here"), long, ("assistant", "yes"))
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    values = tiny.recipe_values(decoder, file, tmp_path, task={"name": "chat", "max_new_tokens": 4})
+    values["data"] |= {"max_tokens": 150, "bad_rows": "skip"}
+    prepared = prepare(recipefile.build(values))
+    short = [Row(k, {"messages": row["messages"]}, "f", k) for k, row in enumerate(rows[1:5])]
+    assert len(judge(prepared.model, prepared.task, short, answers=9).answers) == 2
