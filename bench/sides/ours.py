@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from tunesmith import recipefile, run
+from tunesmith.cache import cache_root
 from tunesmith.events import Updated
 from tunesmith.models.matmul import BLAS, ONEDNN, Matmul, available
 from tunesmith.prepare import Prepared
@@ -30,6 +32,8 @@ def train(recipe: dict[str, Any]) -> dict[str, Any]:
     An update lasts from the event before it to its own: loop, event log and all. The first one, and those that were
     followed by a look at the validation rows, say themselves how long they took, without the look.
     """
+    for kind in ("trunk", "tokens"):  # what an earlier run has kept would be a head start
+        shutil.rmtree(cache_root() / kind, ignore_errors=True)
     made, prepared = run.begin(recipefile.build(recipe), None, sys.argv)
     before = {name: tensor.clone() for name, tensor in prepared.model.state().items()}
     updates: list[Updated] = []

@@ -45,7 +45,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         real = int(inputs["attention_mask"].sum())
         self.tokens.append(real)
         self.padded += inputs["attention_mask"].numel() - real
-        self.labels.append(int((inputs["labels"] != -100).sum()))
+        labels = inputs.get("labels")
+        self.labels.append(real if labels is None else int((labels != -100).sum()))
         loss = self.step(model, inputs, *more, **named)
         self.losses.append(float(loss))
         return loss

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunesmith import stats
-from tunesmith.contracts import Row, Score, Task
+from tunesmith.contracts import Metric, Row, Score, Task
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.recipe import Recipe
@@ -27,6 +27,13 @@ class Judgement:
     baselines: dict[str, Scores] = field(default_factory=dict)
     verdict: stats.Verdict | None = None
     base_judged: Judged | None = None
+
+
+def headline(task: Task, scores: Mapping[str, Score]) -> Metric:
+    """What the verdict is on: the task's headline, or where no answers were written what picks its checkpoints."""
+    if task.headline.name in scores:
+        return task.headline
+    return task.watched({name: score.value for name, score in scores.items()})
 
 
 def score(model: Model, task: Task, split: str, rows: Sequence[Row], answers: int) -> Judgement:
@@ -55,7 +62,8 @@ def compare(
     judged = judge(model, settled, rows, answers=recipe.evaluate.answers)
     judgement.base_judged = judged
     judgement.base = {split: stats.scores(task, judged.measured)}
-    judgement.verdict = stats.compare(task, task.headline, judged.measured, judgement.tuned.measured)
+    metric = headline(task, judgement.scores[split])
+    judgement.verdict = stats.compare(task, metric, judged.measured, judgement.tuned.measured)
     yield "baselines"
     for name, answers in task.baselines(train, rows).items():
         measured = judge_answers(task, rows, answers).measured

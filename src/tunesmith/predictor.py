@@ -129,12 +129,13 @@ class Predictor:
                 for _ in judging.compare(result, self.task, self.recipe, self.source, own, rows):
                     pass
                 seconds["compare"] = time.perf_counter() - began
+        metric = judging.headline(self.task, result.scores[split])
         return {
             "run": str(self.run.path),
             "state": "finished",
             "task": _task_of(self.recipe)[0],
-            "headline": self.task.headline.name,
-            "higher_is_better": self.task.headline.higher_is_better,
+            "headline": metric.name,
+            "higher_is_better": metric.higher_is_better,
             "scores": judging.as_json(result.scores),
             "base": judging.as_json(result.base),
             "baselines": {name: judging.as_json(found) for name, found in result.baselines.items()},

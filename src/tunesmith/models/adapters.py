@@ -103,8 +103,9 @@ def save_peft(
         last = adapter
     assert last is not None, "no adapter to save"
     for child in in_full:
-        for name, parameter in net.get_submodule(start + child).named_parameters():
-            tensors[f"base_model.model.{child}.{name}"] = parameter.detach().contiguous().cpu()
+        # A tensor that two modules share stands under both names, as the library looks for both.
+        for name, parameter in net.get_submodule(start + child).named_parameters(remove_duplicate=False):
+            tensors[f"base_model.model.{child}.{name}"] = parameter.detach().clone().contiguous().cpu()
     config = peft.LoraConfig(
         r=last.rank,
         lora_alpha=int(last.scale * last.rank) if (last.scale * last.rank).is_integer() else last.scale * last.rank,

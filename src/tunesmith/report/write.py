@@ -12,7 +12,7 @@ import numpy as np
 
 from tunesmith.contracts import Row, Task
 from tunesmith.events import Updated
-from tunesmith.judgement import Judgement, as_json
+from tunesmith.judgement import Judgement, as_json, headline
 from tunesmith.prepare import Prepared
 from tunesmith.report import plots, tables
 from tunesmith.rundir import RunDir, guarded, write_bytes, write_json
@@ -37,6 +37,9 @@ def summary(
     if prepared.splits.made:
         notes.append(f"{' and '.join(prepared.splits.made)} rows were taken out of the training file")
     notes += task.notes()
+    metric = headline(task, result.scores[prepared.final_split])
+    if metric != task.headline:
+        notes.append(f"no answers were written, so {task.headline.name} is not known; see `evaluate.answers`")
     answers = list(result.tuned.answers.values())
     endless = sum(answer.get("ended") is False for answer in answers)
     if endless > 0.02 * len(answers):
@@ -45,8 +48,8 @@ def summary(
         "run": str(run.path),
         "state": "finished",
         "task": prepared.recipe.task.name,
-        "headline": task.headline.name,
-        "higher_is_better": task.headline.higher_is_better,
+        "headline": metric.name,
+        "higher_is_better": metric.higher_is_better,
         "scores": as_json(result.scores),
         "base": as_json(result.base),
         "baselines": {name: as_json(found) for name, found in result.baselines.items()},
@@ -74,7 +77,9 @@ def write(run: RunDir, prepared: Prepared, result: Judgement, summed: dict[str, 
     write_bytes(predictions / f"{split}.jsonl", ("\n".join(lines) + "\n").encode())
     labels = prepared.task.classes()
     parts = [_head(summed), _curves(run, prepared, summed)]
-    details = _label_details(labels, rows, result) if labels else _answer_details(prepared.task, rows, result)
+    details = (
+        _label_details(prepared.task, labels, rows, result) if labels else _answer_details(prepared.task, rows, result)
+    )
     if labels:
         _confusion(run.report, labels, rows, result)
     parts += _sections(details, bool(labels))
@@ -127,7 +132,7 @@ def _plain(row: Row) -> dict[str, Any]:
     return {key: value for key, value in row.values.items() if key != "label_type"}
 
 
-def _label_details(labels: Sequence[str], rows: Sequence[Row], result: Judgement) -> dict[str, Any]:
+def _label_details(task: Task, labels: Sequence[str], rows: Sequence[Row], result: Judgement) -> dict[str, Any]:
     """Worst errors, rows fixed and broken against the base, and precision and recall per label."""
     answers = result.tuned.answers
     wrong = [row for row in rows if answers[row.id]["label"] != row["label"]]
@@ -147,7 +152,7 @@ def _label_details(labels: Sequence[str], rows: Sequence[Row], result: Judgement
     right_before = {row.id for row in rows if row.id in base and base[row.id]["label"] == row["label"]}
     right_now = {row.id for row in rows} - {row.id for row in wrong}
     return {
-        "worst_errors": [_error(row, answers[row.id]) for row in wrong[:_SHOWN]],
+        "worst_errors": [_error(row, task.show(row, None).asked, answers[row.id]) for row in wrong[:_SHOWN]],
         "errors": len(wrong),
         "fixed": len(right_now - right_before) if base else None,
         "broken": len(right_before - right_now) if base else None,
@@ -155,8 +160,8 @@ def _label_details(labels: Sequence[str], rows: Sequence[Row], result: Judgement
     }
 
 
-def _error(row: Row, answer: dict[str, Any]) -> dict[str, Any]:
-    place = {"file": row.file, "line": row.line, "text": row["text"], "label": row["label"]}
+def _error(row: Row, asked: str, answer: dict[str, Any]) -> dict[str, Any]:
+    place = {"file": row.file, "line": row.line, "text": asked, "label": row["label"]}
     return {**place, "predicted": answer["label"], "probability": answer["probability"]}
 
 

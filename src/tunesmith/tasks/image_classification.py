@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Change, Column, Example, Loss, Pixels, Purpose, Reader, Row, Shown, Sums, Vector
+from tunesmith.contracts import Answer, Change, Column, Example, Pixels, Purpose, Reader, Row, Shown, Sums, Vector
 from tunesmith.errors import DataError
 from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification
 
@@ -85,10 +85,6 @@ class ImageClassification(TextClassification):
     def logits(self, model: Model, examples: Sequence[Example]) -> Any:
         """[rows, labels]"""
         return model.image_logits([example.parts["image"] for example in examples])
-
-    def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
-        """Cross entropy of the label, summed over rows."""
-        return super().loss(model, examples)
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """As for texts, and whether the label is among the five likeliest."""

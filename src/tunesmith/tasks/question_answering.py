@@ -44,6 +44,8 @@ NONE = "unanswerable"
 """What a decoder writes where the text has no answer."""
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _WORD = re.compile(r"\w+")
+_SURE = 1e6
+"""How much likelier no answer is where there is no span at all."""
 
 
 @dataclass(frozen=True)
@@ -188,13 +190,14 @@ class QuestionAnswering(Written):
                 best[start, end] = max(score, best.get((start, end), -np.inf))
         ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[: self.n_best]
         none = min(score for _, score in outputs)
-        chances = np.exp(np.array([score for _, score in ranked] + [none] * self.unanswerable))
+        logits = np.array([score for _, score in ranked] + [none] * self.unanswerable)
+        chances = np.exp(logits - logits.max()) if len(logits) else logits
         chances = chances / chances.sum() if len(chances) else chances
         told = [
             {**_told(row["context"], start, end), "probability": float(chance)}
             for ((start, end), _), chance in zip(ranked, chances, strict=False)
         ]
-        gap = none - ranked[0][1] if ranked else np.inf
+        gap = none - ranked[0][1] if ranked else _SURE
         if not told or (self.unanswerable and gap > self.threshold):
             return {"answer": "", "start": None, "end": None, "no_answer_score": float(gap), "alternatives": told}
         return {**told[0], "no_answer_score": float(gap), "alternatives": told[1:]}
