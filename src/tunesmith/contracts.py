@@ -118,7 +118,6 @@ class Change:
     """Least share of the image that is seen."""
     flip: bool
     colour: float
-    stretch: bool = True
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,9 @@ def key_of(name: str, task: Task, rows: Sequence[Row], reader: Reader, purpose: 
     packages = [version(package) for package in ("tunesmith", "tokenizers", "transformers", "jinja2")]
     parts: list[Any] = [purpose, reader.family, reader.text.identity(), task_as_json(name, task), packages]
     digest.update(json.dumps(parts).encode())
-    for code in (type(task), TextEncoder):
-        digest.update(Path(inspect.getfile(code)).read_bytes())
+    # All of our own code, since a task calls on much of it; and the task's own file, which may be another's.
+    for code in (*sorted(Path(__file__).parent.rglob("*.py")), Path(inspect.getfile(type(task)))):
+        digest.update(code.read_bytes())
     for row in rows:
         digest.update(json.dumps(row.values).encode() + b"\n")
     return digest.hexdigest()[:32]

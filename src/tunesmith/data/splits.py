@@ -54,7 +54,7 @@ def load(recipe: Recipe, task: Task) -> Splits:
     for name, found in sets.items():
         if not found.rows:
             raise DataError(f"no row of `{name}` can be used", where=", ".join(found.files))
-    task.learn(sets["train"].rows)  # refuses what nothing can be learned from, before it is split
+    learned = task.learn(sets["train"].rows)  # refuses what nothing can be learned from, before it is split
     rows: dict[str, list[Row]] = {name: list(found.rows) for name, found in sets.items()}
     shares = recipe.data.split.model_dump()
     missing = [name for name in ("validation", "test") if name not in sets]
@@ -63,8 +63,8 @@ def load(recipe: Recipe, task: Task) -> Splits:
     made = tuple(missing)
     if missing:
         rows |= split_rows(sets["train"].rows, {name: shares[name] for name in missing})
+        learned = task.learn(rows["train"])
     read = {name: len(part) for name, part in rows.items()}
-    learned = task.learn(rows["train"])
     rows["train"] = renumber(sample(rows["train"], recipe.data.limit))
     for name in ("validation", "test"):
         if name in rows:

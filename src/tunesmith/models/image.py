@@ -5,8 +5,6 @@ Knows nothing of nets. Pillow does the reading; the model's own processor resize
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from torch import Tensor
 from tunesmith.contracts import Change, Pixels
 from tunesmith.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _MOST_PIXELS = 2**28
 """Larger images are refused before they are unpacked: a file of a few bytes may claim any size."""
 
@@ -28,10 +25,6 @@ class ImageReader:
     """A processor of Transformers."""
 
     processor: Any
-
-    def identity(self) -> str:
-        """A sum of all that decides which pixels an image becomes."""
-        return hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
 
     def pixels(self, pixels: Pixels) -> Tensor:
         """[channels, height, width] of one image. Raises DataError for a file that is no image."""
@@ -84,7 +77,7 @@ def changed(image: Any, change: Change, rng: np.random.Generator) -> Any:
 
     if change.crop < 1:
         share = rng.uniform(change.crop, 1.0)
-        stretch = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))) if change.stretch else 1.0
+        stretch = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
         width = min(max(round(image.width * np.sqrt(share * stretch)), 1), image.width)
         height = min(max(round(image.height * np.sqrt(share / stretch)), 1), image.height)
         left, top = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)

@@ -14,6 +14,7 @@ from tunesmith import labelled
 from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking
+from tunesmith.metrics.counts import ratio
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
@@ -155,12 +156,12 @@ class MultiLabelClassification(Task):
         of rows whose labels are all right; labels_per_row, given over rows."""
         rows = sums["row"][..., 0]
         gold, given, hit = sums["gold"], sums["given"], sums["hit"]
-        f1 = _ratio(2 * hit, gold + given)
+        f1 = ratio(2 * hit, gold + given)
         occur = ((gold + given) > 0).sum(-1)
         return {
-            "micro_f1": _ratio(2 * hit.sum(-1), (gold + given).sum(-1)),
-            "micro_precision": _ratio(hit.sum(-1), given.sum(-1)),
-            "micro_recall": _ratio(hit.sum(-1), gold.sum(-1)),
+            "micro_f1": ratio(2 * hit.sum(-1), (gold + given).sum(-1)),
+            "micro_precision": ratio(hit.sum(-1), given.sum(-1)),
+            "micro_recall": ratio(hit.sum(-1), gold.sum(-1)),
             "macro_f1": f1.sum(-1) / np.maximum(occur, 1),
             "subset_accuracy": sums["exact"][..., 0] / rows,
             "labels_per_row": given.sum(-1) / rows,
@@ -244,10 +245,6 @@ def best_cut(chances: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     at = int(f1.argmax())
     below = ordered[at + 1] if at + 1 < len(ordered) else 0.0
     return float((ordered[at] + below) / 2)
-
-
-def _ratio(up: NDArray[np.float64], down: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(up, down, out=np.zeros_like(up), where=down > 0)
 
 
 plugin = MultiLabelClassification

@@ -32,6 +32,7 @@ from tunesmith.contracts import (
 )
 from tunesmith.data import spans
 from tunesmith.errors import DataError
+from tunesmith.metrics.counts import ratio
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
@@ -215,13 +216,13 @@ class TokenClassification(Task):
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         """Strict scores of whole entities: micro over all, macro over the types that occur in gold or answers."""
         gold, found, hit = sums["gold"], sums["found"], sums["hit"]
-        per_type = _ratio(2 * hit, gold + found)
+        per_type = ratio(2 * hit, gold + found)
         present = ((gold + found) > 0).sum(-1)
         all_gold, all_found, all_hit = gold.sum(-1), found.sum(-1), hit.sum(-1)
         return {
-            "entity_micro_f1": _ratio(2 * all_hit, all_gold + all_found),
-            "entity_micro_precision": _ratio(all_hit, all_found),
-            "entity_micro_recall": _ratio(all_hit, all_gold),
+            "entity_micro_f1": ratio(2 * all_hit, all_gold + all_found),
+            "entity_micro_precision": ratio(all_hit, all_found),
+            "entity_micro_recall": ratio(all_hit, all_gold),
             "entity_macro_f1": per_type.sum(-1) / np.maximum(present, 1),
             "word_accuracy": sums["right_words"][..., 0] / sums["words"][..., 0],
         }
@@ -326,10 +327,6 @@ def _word_logits(model: Model, examples: Sequence[Example]) -> Any:
     starts = np.cumsum([0, *[len(row.ids) for row in rows]])
     places = [int(at) + k for at, row in zip(starts, rows, strict=False) for k, mine in enumerate(row.trained) if mine]
     return model.token_logits(rows, torch.tensor(places, dtype=torch.long))
-
-
-def _ratio(up: NDArray[np.float64], down: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(up, down, out=np.zeros_like(up), where=down > 0)
 
 
 def _bracketed(row: Row, entities: Sequence[spans.Entity]) -> str:
