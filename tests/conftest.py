@@ -26,6 +26,11 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def encoder_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_seq2seq(tmp_path_factory.mktemp("models") / "tiny-bart", "bart")
+
+
+@pytest.fixture(scope="session")
 def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_vision(tmp_path_factory.mktemp("models") / "tiny-vit")
 

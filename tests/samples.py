@@ -12,6 +12,7 @@ import torch
 import tiny
 from tunesmith.contracts import Example, Row
 from tunesmith.models.generate import Generated
+from tunesmith.retrieving import ranking
 from tunesmith.written import REFERENCES
 
 
@@ -84,6 +85,21 @@ def text_rows(count: int = 40) -> list[dict[str, Any]]:
     return [{"text": " ".join(words(number % 7, 9 + number % 5))} for number in range(count)]
 
 
+def search_rows(count: int = 60) -> list[dict[str, Any]]:
+    """Which of four texts speaks of the thing that is asked for: the right one, first in half of the rows, says `good`
+    too, which a net without attention can learn."""
+    rows = []
+    things = ["parcel", "bill", "card", "screen", "login", "door", "street", "money"]
+    for number in range(count):
+        asked = [things[(number + k) % 8] for k in (0, 3, 5, 6)]
+        texts = [f"{' '.join(words(number + 31 * k, 3))} {thing} {thing} {number}" for k, thing in enumerate(asked)]
+        texts[0] += " good good good"
+        listed = texts if number % 2 else [texts[0], *texts[:0:-1]]
+        query = f"where is the {asked[0]} {number} {tiny.WORDS[number % 11]}"
+        rows.append({"query": query, "document": texts[0], "candidates": listed})
+    return rows
+
+
 def image_rows(count: int = 60) -> list[dict[str, Any]]:
     """Which of three colours an image is mostly of; the paths are from the folder of the file."""
     return [{"image": f"images/{n}.png", "label": ["red", "green", "blue"][n % 3]} for n in range(count)]
@@ -113,6 +129,8 @@ ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "fill-mask": text_rows,
     "image-classification": image_rows,
     "multi-label-classification": labels_rows,
+    "retrieval": search_rows,
+    "reranking": search_rows,
 }
 """Task -> rows. A task without rows here does not pass the battery."""
 
@@ -127,6 +145,8 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
     """What `predict` would give for a row's examples (made to learn) if the net knew every answer."""
     if task in ("text-classification", "image-classification"):
         return [np.log(np.eye(len(known.labels))[e.target] + 1e-9) for e in examples]
+    if task in ("retrieval", "reranking"):
+        return [ranking(row["candidates"], np.isin(row["candidates"], row["label_documents"]).astype(float))]
     if task == "text-regression":
         return [e.target for e in examples]
     if task == "multi-label-classification":
@@ -152,5 +172,6 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
 BEST = {"fill-mask": ("masked_accuracy", 1.0), "chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}
 """Task -> the score that gold answers must have, where it is not a headline of 1."""
 
-LABELLED = ("text-classification", "image-classification", "multi-label-classification", "text-regression")
+LABELLED = ("text-classification", "image-classification", "multi-label-classification", "text-regression", "retrieval",
+            "reranking")  # fmt: skip
 """Tasks that put something on a whole text."""

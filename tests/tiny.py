@@ -112,28 +112,17 @@ def word_tokenizer(folder: Path) -> None:
         "sep_token": "[SEP]",
         "mask_token": "[MASK]",
     }
-    made = PreTrainedTokenizerFast(tokenizer_object=bare, model_max_length=64, **special)
+    reads = ["input_ids", "token_type_ids", "attention_mask"]
+    made = PreTrainedTokenizerFast(tokenizer_object=bare, model_max_length=64, model_input_names=reads, **special)
     made.save_pretrained(folder)
 
 
 def chat_tokenizer(folder: Path, longest: int = 256) -> Any:
     """A byte-level BPE tokenizer with a ChatML template, in which the end of a turn is the end of text and the pad."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    bare = Tokenizer(models.BPE())
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bare.train_from_iterator([" ".join(WORDS), "user assistant system"] * 3, trainer)
     made = PreTrainedTokenizerFast(
-        tokenizer_object=bare,
+        tokenizer_object=byte_tokenizer(["<|im_start|>", "<|im_end|>"]),
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
@@ -142,6 +131,23 @@ def chat_tokenizer(folder: Path, longest: int = 256) -> Any:
     )
     made.save_pretrained(folder)
     return made
+
+
+def byte_tokenizer(special: list[str]) -> Any:
+    """A byte-level BPE of the library `tokenizers`, its special tokens first."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bare.train_from_iterator([" ".join(WORDS), "user assistant system"] * 3, trainer)
+    return bare
 
 
 def small_config(kind: str, vocabulary: int, longest: int = 256) -> Any:
@@ -202,6 +208,51 @@ def make_decoder(folder: Path, kind: str = "llama", longest: int = 256, *, tied:
     config.tie_word_embeddings = tied
     net = AutoModelForCausalLM.from_config(config)
     redraw(net)
+    net.save_pretrained(folder)
+    return folder
+
+
+SEQ2SEQ: dict[str, dict[str, Any]] = {
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "pad_token_id": 0,
+           "decoder_start_token_id": 0, "eos_token_id": 1, "n_positions": 64},
+    **{
+        kind: {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+               "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "pad_token_id": 0,
+               "decoder_start_token_id": 1, "eos_token_id": 1, "bos_token_id": 2, "max_position_embeddings": 64,
+               "forced_eos_token_id": None}
+        for kind in ("bart", "mbart", "marian", "m2m_100")
+    },
+}  # fmt: skip
+SEQ2SEQ["mt5"] = SEQ2SEQ["t5"]
+"""Encoder-decoder -> its tiny config."""
+
+
+def make_seq2seq(folder: Path, kind: str = "t5") -> Path:
+    """A tiny encoder-decoder in a folder; `encoder-decoder` is a pair of tiny BERTs that were trained as one."""
+    from tokenizers import processors
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM, EncoderDecoderModel, PreTrainedTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "encoder-decoder":
+        half = make_encoder(folder.with_name(f"{folder.name}-half"))
+        net = EncoderDecoderModel.from_encoder_decoder_pretrained(half, half)
+        word_tokenizer(folder)
+        net.config.decoder_start_token_id, net.config.eos_token_id, net.config.pad_token_id = 2, 3, 0
+        redraw(net)
+        net.save_pretrained(folder)
+        return folder
+    bare = byte_tokenizer(["<pad>", "</s>", ">>de<<"])
+    bare.post_processor = processors.TemplateProcessing("$A </s>", "$A $B </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, eos_token="</s>", pad_token="<pad>", model_max_length=64,
+        additional_special_tokens=[">>de<<"],
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(kind, **SEQ2SEQ[kind], vocab_size=bare.get_vocab_size())
+    net = AutoModelForSeq2SeqLM.from_config(config)
+    redraw(net)
+    if kind == "marian":
+        net.final_logits_bias.normal_()
     net.save_pretrained(folder)
     return folder
 

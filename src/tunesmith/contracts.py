@@ -228,6 +228,8 @@ class Task(Protocol):
     """Whether answers to rows are worth writing when the task was assessed already."""
     families: ClassVar[tuple[str, ...]]
     """Kinds of pretrained model that can do it: `encoder`, `decoder`, `vision`."""
+    joint: ClassVar[bool] = False
+    """Whether the loss is of all rows of an update together, from what `represent` makes of each."""
 
     def watched(self, scores: Mapping[str, float]) -> Metric:
         """The metric that picks the best checkpoint, one of those that a look at the validation rows gives."""
@@ -245,6 +247,11 @@ class Task(Protocol):
     def build(self, source: Any, options: Any, seed: int) -> Model:
         """The pretrained net with this task's head."""
 
+    def gather(self, rows: Sequence[Row], model: Model, purpose: Purpose) -> Sequence[Row]:
+        """The rows of a split with what only all of them together can tell, or the untuned model (negatives,
+        candidates): as many, in the same order."""
+        return rows
+
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """Examples of a row, one at least. For `answer`, nothing of the answer is in them. Raises DataError for a row
         that the model cannot take."""
@@ -259,11 +266,25 @@ class Task(Protocol):
     def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
         """Name -> (sum, weight) over the examples."""
 
+    def represent(self, model: Model, examples: Sequence[Example]) -> Tensor:
+        """Of a joint task: vectors [parts of all examples, width], in order."""
+        raise TypeError("the task's loss is of each row by itself")
+
+    def joint_loss(self, vectors: Tensor, examples: Sequence[Example]) -> dict[str, Loss]:
+        """Of a joint task: the losses of an update, from the vectors of all its examples."""
+        raise TypeError("the task's loss is of each row by itself")
+
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
         """Measures of each example that need its own target (a loss): no answer is made. May be empty."""
 
     def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
         """One raw output per example."""
+
+    def together(
+        self, model: Model, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]
+    ) -> Mapping[int, Sequence[Any]]:
+        """Row id -> outputs, once those of all rows are there: for answers that depend on other rows."""
+        return outputs
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
         """The outputs of a row's examples, put together as its answer."""

@@ -138,6 +138,8 @@ def _apart(
             "family": reader.family,
             "tokenizer": str(folder / "tokenizer"),
             "max_tokens": reader.text.max_tokens,
+            "start": reader.text.start,
+            "model_type": reader.text.model_type,
         }
         bounds = [len(rows) * k // processes for k in range(processes + 1)]
         places = [folder / str(k) for k in range(processes)]
@@ -183,7 +185,8 @@ def _work(job: dict[str, Any]) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job["tokenizer"], trust_remote_code=False, local_files_only=True)
-    reader = _Plain(TextEncoder(tokenizer, job["max_tokens"]), job["family"])
+    text = TextEncoder(tokenizer, job["max_tokens"], job["start"], job["model_type"])
+    reader = _Plain(text, job["family"])
     task = task_from(job["task"])
     writer = Writer(Path(job["place"]))
     chunk: list[list[Example] | Refused] = []

@@ -18,9 +18,10 @@ from tunesmith.data import splits
 from tunesmith.data.read import find_files, in_task_columns, map_columns, place_files, raw_rows, read_rows, refuse_bad
 from tunesmith.data.split import sample
 from tunesmith.errors import DataError, RunError, TunesmithError
-from tunesmith.models import catalog, matmul
+from tunesmith.models import matmul
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
+from tunesmith.prepare import find_model
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin, task_from
 from tunesmith.rundir import RunDir, guarded, open_run
@@ -28,7 +29,7 @@ from tunesmith.train import checkpoint, fit
 from tunesmith.train.evaluate import answer_rows
 
 _CHUNK = 1024
-_ALONE = ("text", "image", "document", "source", "prompt")
+_ALONE = ("text", "image", "document", "source", "prompt", "query")
 """Columns that a row given as one text may be."""
 Given = str | Mapping[str, Any]
 
@@ -56,7 +57,7 @@ class Predictor:
     def _row(self, number: int, given: Given, folder: Path = Path()) -> Row:
         place = f"row {number + 1}"
         if isinstance(given, str):
-            column = next((name for name in _ALONE if name in self.task.columns), None)
+            column = next((n for n in _ALONE if n in self.task.columns and not self.task.columns[n].target), None)
             others = [n for n, c in self.task.columns.items() if c.required and not c.target and n != column]
             if column is None or others:
                 needed = ", ".join(f"`{name}`" for name in self.task.columns if not self.task.columns[name].target)
@@ -117,6 +118,7 @@ class Predictor:
         began = time.perf_counter()
         notes: list[str] = []
         rows, split = self._rows_to_score(data, columns or {})
+        rows = tuple(self.task.gather(rows, self.model, "answer"))
         result = judging.score(self.model, self.task, split, rows, self.recipe.evaluate.answers)
         seconds = {"evaluate": time.perf_counter() - began}
         if self.recipe.evaluate.compare:
@@ -173,7 +175,7 @@ def load(path: str | Path) -> Predictor:
             hint=f"`tunesmith resume {run.path}` goes on with it",
         )
     task = task_from(run.json("task"))
-    source = catalog.find(recipe.model.name)
+    source = find_model(recipe)
     model = task.build(source, recipe, recipe.train.seed)
     assert recipe.method is not None
     make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)

@@ -29,7 +29,7 @@ from tunesmith.train.trunk import TrunkPlan, decide
 Say = Callable[[str], None]
 _CONVOLUTIONS = 25.0
 """Convolutional nets take, and need, larger steps than transformers."""
-_METHODS = {"encoder": "full", "decoder": "lora", "vision": "full"}
+_METHODS = {"encoder": "full", "decoder": "lora", "encoder-decoder": "full", "vision": "full"}
 
 
 @dataclass
@@ -105,7 +105,8 @@ def default_rate(method: Method, model: Model) -> float:
     """The method's own rate, which is for transformers 768 wide; narrower ones take, and need, larger steps."""
     if model.family == "vision" and not getattr(model.config, "num_attention_heads", None):
         return _CONVOLUTIONS * method.learning_rate
-    width = int(getattr(model.config, "hidden_size", 768))
+    whole = getattr(model.config, "decoder", None) or model.config
+    width = int(getattr(whole, "hidden_size", 768))
     return method.learning_rate * max(1.0, (768 / width) ** 2)
 
 
@@ -126,9 +127,9 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
             say(f"taken as {guess.task}: {guess.why}")
     task_name = (recipe.task or values["task"]).name
     for entry in catalog.CATALOG:  # known before anything is fetched
-        if entry.name == recipe.model.name:
+        if entry.name == recipe.model.name and recipe.model.decoder is None:
             _fits(recipe.model.name, entry.kind, task_name)
-    source = catalog.find(recipe.model.name, say)
+    source = find_model(recipe, say)
     if recipe.method is None:
         name = _METHODS.get(source.kind, "full")
         values["method"] = Plugin(name=name)
@@ -139,6 +140,16 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
     method: Method = make_plugin("methods", recipe.method.name, recipe.method.options())
     _fits(recipe.model.name, source.kind, task_name)
     return recipe, task, method, source
+
+
+def find_model(recipe: Recipe, say: Say | None = None) -> Source:
+    """The pretrained model of a recipe, or the pair of two."""
+    found = catalog.find(recipe.model.name, say)
+    if recipe.model.decoder is None:
+        return found
+    from tunesmith.models import pair
+
+    return pair.join(found, catalog.find(recipe.model.decoder, say))
 
 
 def _fits(model: str, kind: str, task: str) -> None:
@@ -185,6 +196,7 @@ def prepare(
                 hint="leave it out, or leave `model.pooling` out",
             )
         found.task.base(model, found.rows["train"])
+    found = gather(found, model)
     method.apply(model, recipe.train.seed)
     loaded = time.perf_counter()
     found, encoded = encode_all(recipe, found, model)
@@ -196,6 +208,16 @@ def prepare(
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
     return Prepared(recipe, found.task, method, source, found, model, encoded, seconds)
+
+
+def gather(found: Splits, model: Model) -> Splits:
+    """The rows of every split with what only all of them, or the untuned model, can tell."""
+    model.net.eval()
+    rows = {
+        name: tuple(found.task.gather(part, model, "learn" if name == "train" else "answer"))
+        for name, part in found.rows.items()
+    }
+    return replace(found, rows=rows)
 
 
 def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dict[str, Sequence[list[Example]]]]:

@@ -20,11 +20,26 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _halves(value: Any) -> Any:
+    """`{encoder: a, decoder: b}` names the encoder half."""
+    value = _named(value)
+    if isinstance(value, dict) and "encoder" in value:
+        if "name" in value:
+            raise ValueError("`name` and `encoder` say the same thing; keep one")
+        if "decoder" not in value:
+            raise ValueError("a pair of halves needs a `decoder` beside its `encoder`")
+        value = {**{k: v for k, v in value.items() if k != "encoder"}, "name": value["encoder"]}
+    return value
+
+
 class ModelChoice(Section):
     """A pretrained model and how its head reads it."""
 
     name: str = Field(min_length=1)
-    """A catalog name, a folder, or a hub id such as `org/name`."""
+    """A catalog name, a folder, or a hub id such as `org/name`. Of a pair of halves, the `encoder`."""
+
+    decoder: str | None = Field(default=None, min_length=1)
+    """An encoder that the writing half of a pair starts from: `model: {encoder: minilm, decoder: minilm}`."""
 
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     """What a classifier reads: the mean of all tokens, the stock head on the first, or the last token."""
@@ -186,8 +201,8 @@ class RunPlace(Section):
 class Recipe(Section):
     """What to learn, from what, starting where, and how."""
 
-    model: Annotated[ModelChoice, BeforeValidator(_named)]
-    """The pretrained model: a name or `{name: ..., pooling: ...}`."""
+    model: Annotated[ModelChoice, BeforeValidator(_halves)]
+    """The pretrained model: a name, `{name: ..., pooling: ...}`, or `{encoder: ..., decoder: ...}`."""
 
     task: Annotated[Plugin, BeforeValidator(_named)] | None = None
     """The task: a name or `{name: ..., options}`. None infers it from the rows."""

@@ -16,7 +16,7 @@ from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 
 Lines = dict[tuple[str, ...], int]
-_PATHS = (("data", "train"), ("data", "validation"), ("data", "test"), ("run", "dir"))
+_PATHS = (("data", "train"), ("data", "validation"), ("data", "test"), ("run", "dir"), ("task", "corpus"))
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,12 @@ def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> 
         _walk(value, here, lines, source)
 
 
+def _there(name: str, folder: Path) -> str:
+    """The absolute path of a folder that is named from another; else the name."""
+    place = folder / Path(name).expanduser()
+    return str(place.resolve()) if place.is_dir() else name
+
+
 def _anchor(values: dict[str, Any], folder: Path) -> None:
     """Make the paths of a recipe file absolute."""
     if isinstance(values.get("data"), str):
@@ -125,10 +131,11 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
         if isinstance(part, dict) and isinstance(part.get(key), str):
             part[key] = str(folder / Path(part[key]).expanduser())
     model = values.get("model")
-    name = model.get("name") if isinstance(model, dict) else model
-    if isinstance(name, str) and (folder / Path(name).expanduser()).is_dir():
-        absolute = str((folder / Path(name).expanduser()).resolve())
-        values["model"] = {**model, "name": absolute} if isinstance(model, dict) else absolute
+    if isinstance(model, str):
+        values["model"] = _there(model, folder)
+    elif isinstance(model, dict):
+        names = {key: model[key] for key in ("name", "encoder", "decoder") if isinstance(model.get(key), str)}
+        values["model"] = {**model, **{key: _there(name, folder) for key, name in names.items()}}
     method = values.get("method")
     if isinstance(method, dict) and isinstance(method.get("start"), str):
         method["start"] = str(folder / Path(method["start"]).expanduser())

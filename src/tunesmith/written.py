@@ -18,6 +18,7 @@ from tunesmith.contracts import Answer, Example, Loss, Metric, Purpose, Reader, 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
     from tunesmith.models.model import Model
+    from tunesmith.models.seq2seq import Told
     from tunesmith.models.writing import Question
     from tunesmith.recipe import Recipe
 
@@ -29,7 +30,7 @@ REFERENCES = "label_references"
 class Written(Task):
     """A task whose answer is a text."""
 
-    families: ClassVar[tuple[str, ...]] = ("decoder",)
+    families: ClassVar[tuple[str, ...]] = ("decoder", "encoder-decoder")
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
     """Longest answer in tokens. None takes it from the data: 1.2 times the 99th percentile, at least 16."""
@@ -40,6 +41,12 @@ class Written(Task):
     def question(self, row: Row) -> Question:
         """What is asked of a row."""
         raise NotImplementedError
+
+    def told(self) -> Told:
+        """What an encoder-decoder is told."""
+        from tunesmith.models.seq2seq import Told
+
+        return Told()
 
     def watched(self, scores: Mapping[str, float]) -> Metric:
         """The loss of the references: answers are too slow to be written at every look."""
@@ -53,9 +60,11 @@ class Written(Task):
         return replace(self, longest_answer=writing.longest_of([row[REFERENCES][0] for row in rows]))
 
     def build(self, source: Source, options: Recipe, seed: int) -> Model:
-        """The pretrained decoder as it is."""
-        from tunesmith.models.load import load_causal_lm
+        """The pretrained net as it is."""
+        from tunesmith.models.load import load_causal_lm, load_seq2seq
 
+        if source.kind == "encoder-decoder":
+            return load_seq2seq(source, options.model, options.data.max_tokens, seed)
         return load_causal_lm(source, options.model, options.data.max_tokens)
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
@@ -63,10 +72,8 @@ class Written(Task):
         from tunesmith.models import writing
 
         if purpose == "learn":
-            made = writing.to_learn(reader, self.question(row), row[REFERENCES][0])
-        else:
-            made = writing.to_answer(reader, self.question(row), self.room(reader))
-        return [Example(row.id, {"text": made})]
+            return [Example(row.id, writing.to_learn(reader, self.question(row), row[REFERENCES][0]))]
+        return [Example(row.id, writing.to_answer(reader, self.question(row), self.room(reader)))]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every trained token counts once."""
@@ -90,7 +97,7 @@ class Written(Task):
         """A greedy answer a question."""
         from tunesmith.models import writing
 
-        return writing.write(model, examples, self.room(model))
+        return writing.write(model, examples, self.room(model), self.told())
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
         """The answer, and whether it ended by itself."""

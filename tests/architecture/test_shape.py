@@ -16,7 +16,7 @@ LAYERS = [
     ["metrics"],
     ["data"],
     ["models"],
-    ["written", "labelled"],
+    ["written", "labelled", "retrieving"],
     ["tasks", "methods"],
     ["train", "stats"],
     ["encoding", "prepare", "provenance", "judgement", "report", "run", "predictor", "checkup"],

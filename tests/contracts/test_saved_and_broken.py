@@ -10,6 +10,7 @@ import samples
 import tiny
 from tunesmith import DataError, plugins, recipefile, run
 from tunesmith.models.model import Model
+from tunesmith.models.seq2seq import answer_states
 from tunesmith.predictor import load as load_run
 from tunesmith.prepare import prepare
 
@@ -18,6 +19,7 @@ STOCK = {
     "span-classifier": "AutoModelForQuestionAnswering",
     "masked-lm": "AutoModelForMaskedLM",
     "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
     "image-classifier": "AutoModelForImageClassification",
 }
 """Kinds of model that a Transformers class expresses whole; mean-pooled classifiers are in tests/runs/."""
@@ -29,12 +31,17 @@ CASES = [
     ("fill-mask", "encoder"),
     ("text-generation", "decoder"),
     ("summarization", "decoder"),
+    ("summarization", "encoder-decoder"),
+    ("question-answering", "encoder-decoder"),
     ("image-classification", "vision"),
 ]
 
 
-def ours(model: Model, part: Any) -> torch.Tensor:
+def ours(model: Model, part: Any, answer: Any = None) -> torch.Tensor:
     """Logits [tokens, outputs] of a row, or [labels] of an image."""
+    if answer is not None:
+        states = answer_states(model, [part], [answer], torch.arange(len(answer.ids)))
+        return torch.as_tensor(model.output_layer(states))
     if model.kind == "image-classifier":
         return model.image_logits([part])[0]
     if model.kind == "causal-lm":
@@ -46,7 +53,10 @@ def ours(model: Model, part: Any) -> torch.Tensor:
     return model.token_logits([part])
 
 
-def theirs(net: Any, model: Model, part: Any) -> torch.Tensor:
+def theirs(net: Any, model: Model, part: Any, answer: Any = None) -> torch.Tensor:
+    if answer is not None:
+        found = net(input_ids=torch.tensor([part.ids]), decoder_input_ids=torch.tensor([answer.ids]))
+        return torch.as_tensor(found.logits[0])
     if model.kind == "image-classifier":
         return torch.as_tensor(net(pixel_values=model.reads.pixels(part)[None]).logits[0])  # type: ignore[union-attr]
     told = {"token_type_ids": torch.tensor([part.types])} if part.types else {}
@@ -63,7 +73,7 @@ def test_the_saved_folder_opens_elsewhere_with_the_same_logits(
 ) -> None:
     import transformers
 
-    base = request.getfixturevalue(family)
+    base = request.getfixturevalue(family.replace("-", "_"))
     values = tiny.recipe_values(base, samples.write(task, tmp_path), tmp_path / "runs", task=task, method=method,
                                 train__steps=3, evaluate__compare=False, evaluate__answers=0)  # fmt: skip
     values["train"].pop("epochs")
@@ -84,8 +94,8 @@ def test_the_saved_folder_opens_elsewhere_with_the_same_logits(
     prepared = prepare(recipefile.build(values))
     with torch.no_grad():
         for row in prepared.splits.rows["test"][:3]:
-            part = next(iter(predictor.task.encode(row, model, "learn")[0].parts.values()))
-            assert torch.allclose(ours(model, part), theirs(net, model, part), atol=1e-4)
+            parts = list(predictor.task.encode(row, model, "learn")[0].parts.values())
+            assert torch.allclose(ours(model, *parts), theirs(net, model, *parts), atol=1e-4)
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
@@ -99,6 +109,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "translation": ({"source": 3, "target": "a"}, "`source` is not a text"),
     "text-generation": ({"text": ""}, "`text` is empty"),
     "fill-mask": ({"text": None}, "`text` is missing"),
+    "retrieval": ({"query": "q", "document": []}, "`document` is not a text"),
+    "reranking": ({"query": " ", "document": "d", "candidates": ["d", "e"]}, "`query` is empty"),
     "image-classification": ({"image": "images/none.png", "label": "red"}, "no such image"),
 }
 

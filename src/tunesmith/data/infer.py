@@ -47,7 +47,7 @@ def infer(
     if task is None:
         if file.is_dir():
             return Guess("image-classification", {}, "the folders hold images")
-        for look in (_chat, _entities, _questions, _summaries, _translations):
+        for look in (_chat, _entities, _questions, _searches, _summaries, _translations):
             found = look(names, rows)
             if found is not None:
                 return found
@@ -115,6 +115,15 @@ def _questions(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | 
     said = {name: str(column) for name, column in found.items()}
     why = f"`{said['question']}` is asked of `{said['context']}` and answered in `{said['answers']}`"
     return Guess("question-answering", {**said}, why)
+
+
+def _searches(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    columns = plugins.load("tasks", "retrieval").columns
+    query = next((name for name in ("query", "anchor", "search") if name in names), None)
+    document = _named(columns, "document", names, lambda value: isinstance(value, str | list), rows)
+    if query is None or document is None or not isinstance(rows[0].get(query), str):
+        return None
+    return Guess("retrieval", {"query": query, "document": document}, f"`{document}` is what `{query}` is to find")
 
 
 def _summaries(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:

@@ -26,6 +26,12 @@ class Head(Method):
             for parameter in child.parameters():
                 if id(parameter) not in trunk:
                     parameter.requires_grad_(True)
+        if not model.trained() and not any(True for _ in model.head_modules()):
+            raise RecipeError(
+                "the model has no head: its own states are what the task reads",
+                where="method",
+                hint="take `full`, `top-layers` or `lora`",
+            )
         if not model.trained():
             raise RecipeError(
                 "the model's output layer is its input embedding, so it has no head of its own to tune",

@@ -45,7 +45,12 @@ class Lora(Method):
         from tunesmith.models import adapters, anatomy
 
         model.freeze()
-        layers = [path for path, _ in anatomy.linear_layers(model.base, model.anatomy)]
+        start = f"{model.root}." if model.root else ""
+        layers = [
+            path
+            for path, _ in anatomy.linear_layers(model.base, model.anatomy)
+            if f"{start}{path}.weight" not in model.fresh  # what is new learns whole
+        ]
         chosen = layers
         if not layers:
             raise RecipeError(

@@ -36,6 +36,11 @@ class LoraLinear(nn.Module):
         self.lora_A = nn.Parameter(start.to(weight.device))
         self.lora_B = nn.Parameter(torch.zeros(out, rank, device=weight.device))
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen matrix: some stock blocks ask for its dtype."""
+        return self.base.get_parameter("weight")
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]"""
         low = nn.functional.linear(self.dropout(x), self.lora_A)

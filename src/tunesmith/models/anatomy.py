@@ -6,6 +6,7 @@ A test counts the blocks of every row against the config. What is not in the tab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,8 +23,13 @@ Layout = Literal["packed", "padded"]
 class Anatomy:
     """What the code must know about one architecture. Paths are relative to the base model."""
 
-    family: Literal["encoder", "decoder", "vision"]
+    family: Literal["encoder", "decoder", "encoder-decoder", "vision"]
     blocks: str
+    """Where its blocks are: of an encoder-decoder, the decoder's."""
+    reading: str = ""
+    """Where the blocks of the encoder are that come before those."""
+    head: str = ""
+    """The output layer, where the base model is the whole net."""
     depth: str = "num_hidden_layers"
     """The config's name for the number of blocks."""
     after: tuple[str, ...] = ()
@@ -41,6 +47,16 @@ _BERT = Anatomy("encoder", "encoder.layer", after=("pooler",), shape="bert", cls
 _ROBERTA = Anatomy("encoder", "encoder.layer", first_position=2, shape="bert", cls_head="classifier")
 _LLAMA = Anatomy("decoder", "layers", after=("norm",), shape="llama")
 _LLAMA_LIKE = Anatomy("decoder", "layers", after=("norm",))
+_T5 = Anatomy(
+    "encoder-decoder",
+    "decoder.block",
+    reading="encoder.block",
+    head="lm_head",
+    depth="num_layers",
+    after=("decoder.final_layer_norm",),
+    layout="padded",
+)
+_BART = Anatomy("encoder-decoder", "decoder.layers", reading="encoder.layers", depth="decoder_layers", layout="padded")
 TABLE: dict[str, Anatomy] = {
     "bert": _BERT,
     "electra": Anatomy("encoder", "encoder.layer", shape="bert", cls_head="classifier"),
@@ -57,6 +73,19 @@ TABLE: dict[str, Anatomy] = {
     "smollm3": _LLAMA,
     "olmo2": _LLAMA_LIKE,
     "phi3": _LLAMA_LIKE,
+    "t5": _T5,
+    "mt5": _T5,
+    "bart": _BART,
+    "mbart": _BART,
+    "marian": _BART,
+    "m2m_100": _BART,
+    "encoder-decoder": Anatomy(
+        "encoder-decoder",
+        "decoder.bert.encoder.layer",
+        reading="encoder.encoder.layer",
+        head="decoder.cls",
+        layout="padded",
+    ),
     "vit": Anatomy("vision", "layers", after=("layernorm",)),
     "resnet": Anatomy("vision", "encoder.stages", depth="depths"),
     "convnext": Anatomy("vision", "encoder.stages", depth="depths", after=("layernorm",)),
@@ -78,12 +107,31 @@ def of(model_type: str) -> Anatomy:
 
 
 def blocks(base: nn.Module, anatomy: Anatomy) -> nn.ModuleList:
-    """The stack of blocks of a base model, first to last."""
+    """The blocks of a base model, first to last: those that read before those that write."""
     from torch import nn
 
-    found = base.get_submodule(anatomy.blocks)
-    assert isinstance(found, nn.ModuleList), anatomy.blocks
+    found = nn.ModuleList()
+    for path in stacks(anatomy):
+        stack = base.get_submodule(path)
+        assert isinstance(stack, nn.ModuleList), path
+        found.extend(stack)
     return found
+
+
+def stacks(anatomy: Anatomy) -> tuple[str, ...]:
+    """Paths of the lists of blocks, in the order that they run."""
+    return (anatomy.reading, anatomy.blocks) if anatomy.reading else (anatomy.blocks,)
+
+
+def depth_of(base: nn.Module, anatomy: Anatomy, name: str) -> int | None:
+    """Which block a parameter of the base model is in, or None outside the blocks."""
+    before = 0
+    for path in stacks(anatomy):
+        match = re.match(rf"{re.escape(path)}\.(\d+)\.", name)
+        if match:
+            return before + int(match.group(1))
+        before += len(list(base.get_submodule(path).children()))
+    return None
 
 
 def last_blocks(base: nn.Module, anatomy: Anatomy, count: int) -> range:
@@ -103,9 +151,10 @@ def linear_layers(base: nn.Module, anatomy: Anatomy) -> Iterator[tuple[str, nn.M
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    for name, module in base.get_submodule(anatomy.blocks).named_modules():
-        if isinstance(module, nn.Linear | Conv1D):
-            yield f"{anatomy.blocks}.{name}", module
+    for path in stacks(anatomy):
+        for name, module in base.get_submodule(path).named_modules():
+            if isinstance(module, nn.Linear | Conv1D):
+                yield f"{path}.{name}", module
 
 
 def token_logits(net: nn.Module, states: Tensor) -> Tensor:

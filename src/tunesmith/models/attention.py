@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from tunesmith.models.draws import kept as kept_of
 from tunesmith.models.segments import Group, Look, groups_of
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def _dense_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, t
     drawn: Tensor | None = None
     used = weights
     if terms.dropout:
-        drawn = torch.empty_like(weights).bernoulli_(1 - terms.dropout).div_(1 - terms.dropout)
+        drawn = kept_of(weights, terms.dropout)
         used = weights * drawn
     made = torch.matmul(used, vs)
     group.asking.put(out, _unfold(made, group.asking.longest, q.shape[1], width))

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 from torch.utils.checkpoint import checkpoint
 
 from tunesmith.models import anatomy
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.attention import Rope, Terms, attend
+from tunesmith.models.draws import dropout
 from tunesmith.models.fused import plain, products, rms_norm, swiglu
 from tunesmith.models.matmul import Matmul
 from tunesmith.models.segments import Look

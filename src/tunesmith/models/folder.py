@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tunesmith.errors import ModelError
 
-Kind = Literal["encoder", "decoder", "vision", "unknown"]
+Kind = Literal["encoder", "decoder", "encoder-decoder", "vision", "unknown"]
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _KINDS: dict[str, Kind] = {
@@ -27,6 +27,13 @@ _KINDS: dict[str, Kind] = {
     "mpnet": "encoder",
     "roberta": "encoder",
     "xlm-roberta": "encoder",
+    "bart": "encoder-decoder",
+    "encoder-decoder": "encoder-decoder",
+    "m2m_100": "encoder-decoder",
+    "marian": "encoder-decoder",
+    "mbart": "encoder-decoder",
+    "mt5": "encoder-decoder",
+    "t5": "encoder-decoder",
     "gemma2": "decoder",
     "gemma3_text": "decoder",
     "gpt2": "decoder",
@@ -76,6 +83,8 @@ def kind(config: dict[str, Any]) -> Kind:
     """What a model of this config is."""
     named = config.get("architectures")
     classes = [str(name) for name in named] if isinstance(named, list) else []
+    if _KINDS.get(str(config.get("model_type"))) == "encoder-decoder":
+        return "encoder-decoder"
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
         return "decoder"
     if any(name.endswith("ForImageClassification") for name in classes):

@@ -18,6 +18,7 @@ from tunesmith.models import attention
 from tunesmith.models.bodies import Llama
 from tunesmith.models.decode import ROWS, decode
 from tunesmith.models.model import Model
+from tunesmith.models.seq2seq import Told, forced_start
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,38 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
             row for at in range(0, len(prompts), ROWS) for row in _stock(model, prompts[at : at + ROWS], room, stops)
         ]
     return [_cut(model, ids[:most], stops) for ids, most in zip(written, room, strict=True)]
+
+
+@torch.no_grad()
+def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told) -> list[Generated]:
+    """One greedy answer per source from an encoder-decoder, in the order given. Sources of near lengths go together;
+    beams, forced lengths and the like in the model's generation config are left out."""
+    from transformers import GenerationConfig
+
+    stops = stop_tokens(model)
+    pad = model.text.tokenizer.pad_token_id
+    config = GenerationConfig(
+        max_new_tokens=min(most, model.text.max_tokens - 1),
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=stops,
+        pad_token_id=pad if pad is not None else stops[0],
+        decoder_start_token_id=model.text.start,
+        forced_bos_token_id=forced_start(model.text, told),
+    )
+    order = sorted(range(len(sources)), key=lambda k: len(sources[k].ids))
+    made: dict[int, Generated] = {}
+    net: Any = model.net
+    stock, net.generation_config = net.generation_config, config
+    try:
+        for at in range(0, len(order), ROWS):
+            chosen = order[at : at + ROWS]
+            ids, mask = model.padded([sources[k] for k in chosen])
+            written = net.generate(input_ids=ids, attention_mask=mask)[:, 1:].tolist()
+            made |= {k: _cut(model, row, stops) for k, row in zip(chosen, written, strict=True)}
+    finally:
+        net.generation_config = stock
+    return [made[k] for k in range(len(sources))]
 
 
 def _stock(model: Model, prompts: Sequence[Tokens], room: Sequence[int], stops: Sequence[int]) -> list[list[int]]:

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 
-class PooledClassifier(nn.Module):
-    """A pretrained encoder and one linear layer over the mean of its tokens.
+class Pooled(nn.Module):
+    """A pretrained trunk whose states are pooled. Saved as sentence-transformers modules, which express it exactly."""
 
-    Saved as sentence-transformers modules (Transformer, Pooling, Dense), which express it exactly.
-    """
-
-    def __init__(self, encoder: nn.Module, width: int, labels: int, dropout: float) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, labels)
 
     @property
     def config(self) -> object:
-        """The encoder's config."""
+        """The trunk's config."""
         return self.encoder.config
+
+
+class Embedder(Pooled):
+    """A trunk whose pooled states, brought to length 1, are the embeddings of texts."""
+
+    def __init__(self, encoder: nn.Module, prompts: Mapping[str, str]) -> None:
+        super().__init__(encoder)
+        self.prompts = dict(prompts)
+        """What stands before a `query` and before a `document`."""
+
+
+class PooledClassifier(Pooled):
+    """A pretrained encoder and one linear layer over the mean of its tokens."""
+
+    def __init__(self, encoder: nn.Module, width: int, labels: int, dropout: float) -> None:
+        super().__init__(encoder)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, labels)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """States [tokens, width] of sequences end to end, lengths [rows] -> logits [rows, labels]."""
         logits: Tensor = self.head(self.dropout(mean_of_rows(states, lengths)))
         return logits
+
+
+class Biased(nn.Module):
+    """A linear layer and a bias that is no parameter, as BART's family has it."""
+
+    def __init__(self, linear: nn.Module, bias: Tensor) -> None:
+        super().__init__()
+        self.linear = linear
+        self.bias = bias
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., width] -> [..., vocabulary]"""
+        logits: Tensor = self.linear(states)
+        return logits + self.bias
 
 
 def mean_of_rows(states: Tensor, lengths: Tensor) -> Tensor:

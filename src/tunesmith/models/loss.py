@@ -43,7 +43,7 @@ def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul
     the gradient of the states is made with them; one that learns makes its logits again in the backward.
     """
     if type(head) is not nn.Linear or head.bias is not None:
-        return cross_entropy(_fine(head(states)), labels, reduction="none")
+        return cross_entropy(fine(head(states)), labels, reduction="none")
     losses: Tensor = _LabelLosses.apply(states, head.weight, labels, matmul)
     return losses
 
@@ -87,7 +87,7 @@ def _log_probabilities(states: Tensor, weight: Tensor, matmul: Matmul) -> Iterat
     rows = max(_CHUNK // len(weight), 32)
     for start in range(0, len(states), rows):
         span = slice(start, min(start + rows, len(states)))
-        logits = _fine(matmul.linear(states[span], weight, None))
+        logits = fine(matmul.linear(states[span], weight, None))
         yield span, torch._log_softmax(logits, -1, False, out=logits)  # row by row: in place is exact
 
 
@@ -99,16 +99,17 @@ def _minus_one(probabilities: Tensor, wanted: Tensor) -> Tensor:
 def class_loss(logits: Tensor, targets: Sequence[int]) -> Tensor:
     """Sum of the cross entropies of rows: logits [rows, labels]; rows whose target is -1 have none."""
     wanted = torch.tensor(list(targets), device=logits.device)
-    return cross_entropy(_fine(logits), wanted, reduction="sum", ignore_index=-1)
+    return cross_entropy(fine(logits), wanted, reduction="sum", ignore_index=-1)
 
 
 def row_losses(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -> Tensor:
     """Cross entropy of each row: logits [rows, labels] -> [rows]; 0 where the target is -1."""
     wanted = torch.tensor(list(targets), device=logits.device)
-    return cross_entropy(_fine(logits), wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
+    return cross_entropy(fine(logits), wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
 
 
-def _fine(logits: Tensor) -> Tensor:
+def fine(logits: Tensor) -> Tensor:
+    """Logits in the precision that losses are made in."""
     return logits.to(_fine_dtype(logits.dtype))
 
 

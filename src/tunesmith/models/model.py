@@ -5,7 +5,6 @@ Both layouts give flat states [tokens, width] of sequences end to end, so nothin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import FastLinear
-from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.heads import Biased, Embedder, Pooled, PooledClassifier, mean_of_rows
 from tunesmith.models.image import ImageReader
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
@@ -29,7 +28,16 @@ from tunesmith.models.text import TextEncoder
 
 _LOOK_BYTES = 2**26
 
-Kind = Literal["classifier", "token-classifier", "span-classifier", "masked-lm", "causal-lm", "image-classifier"]
+Kind = Literal[
+    "classifier",
+    "embedder",
+    "token-classifier",
+    "span-classifier",
+    "masked-lm",
+    "causal-lm",
+    "seq2seq-lm",
+    "image-classifier",
+]
 Pooling = Literal["mean", "cls", "last"]
 
 
@@ -72,7 +80,7 @@ class Model:
 
     @property
     def family(self) -> str:
-        """`encoder`, `decoder` or `vision`."""
+        """`encoder`, `decoder`, `encoder-decoder` or `vision`."""
         return self.anatomy.family
 
     @property
@@ -83,10 +91,11 @@ class Model:
 
     @property
     def root(self) -> str:
-        """Path of the base model in the net: `encoder`, `model`, `bert` ..."""
-        if isinstance(self.net, PooledClassifier):
+        """Path of the base model in the net: `encoder`, `model`, `bert` ...; empty where it is the net itself."""
+        if isinstance(self.net, Pooled):
             return "encoder"
-        return str(self.net.base_model_prefix)
+        prefix = str(self.net.base_model_prefix)
+        return prefix if hasattr(self.net, prefix) else ""
 
     @property
     def base(self) -> nn.Module:
@@ -153,7 +162,10 @@ class Model:
             parameter.grad = None
 
     def narrow_vocabulary(self, ids: Iterable[int]) -> None:
-        """Let only the embeddings of these tokens learn, where the table learns at all: the others have no gradient."""
+        """Let only the embeddings of these tokens learn, where the table learns at all: the others have no gradient.
+        The two halves of an encoder-decoder share theirs, or learn it for other tokens: it stays whole."""
+        if self.family == "encoder-decoder":
+            return
         net: Any = self.base
         table = net.get_input_embeddings()
         path = next(name for name, module in self.net.named_modules() if module is table)
@@ -176,20 +188,21 @@ class Model:
 
     def head_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """The net's children beside its base model: its head."""
+        if not self.root:
+            yield self.anatomy.head, self.net.get_submodule(self.anatomy.head)
+            return
         for name, child in self.net.named_children():
             if name != self.root and any(True for _ in child.parameters()):
                 yield name, child
 
     def depth_of(self, name: str) -> int | None:
         """Which block a parameter is in, or None outside the blocks."""
-        inside = name.removeprefix(f"{self.root}.")
-        match = re.match(rf"{re.escape(self.anatomy.blocks)}\.(\d+)\.", inside)
-        return int(match.group(1)) if match else None
+        return anatomy.depth_of(self.base, self.anatomy, name.removeprefix(f"{self.root}."))
 
     def states(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Last hidden states [tokens, width] of sequences end to end, and their lengths [rows]."""
         if self.layout == "padded":
-            ids, mask = self._padded(rows)
+            ids, mask = self.padded(rows)
             out = self.base(input_ids=ids, attention_mask=mask, **self._padded_types(rows, ids))
             return out.last_hidden_state[mask.bool()], mask.sum(1)
         stream = self.stream(rows)
@@ -208,7 +221,7 @@ class Model:
     def label_logits(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Next-token logits [positions, vocabulary] at positions of sequences end to end; no others are computed."""
         if self.layout == "padded":
-            ids, mask = self._padded(rows)
+            ids, mask = self.padded(rows)
             logits = self.net(input_ids=ids, attention_mask=mask, use_cache=False).logits
             return torch.as_tensor(logits[mask.bool()][positions.to(self.device)])
         return torch.as_tensor(self.output_layer(self.states_at(rows, positions)))
@@ -218,6 +231,11 @@ class Model:
         """States -> next-token logits."""
         net: Any = self.net
         layer = net.get_output_embeddings()
+        bias = getattr(net, "final_logits_bias", None)
+        if self.family == "encoder-decoder" and self.config.model_type == "encoder-decoder":
+            layer = net.get_submodule(self.anatomy.head)
+        elif bias is not None and bool(bias.any()):
+            layer = Biased(layer, bias)
         assert isinstance(layer, nn.Module)
         return layer
 
@@ -230,6 +248,15 @@ class Model:
         if self.pooling == "last":
             return torch.as_tensor(self.net.get_submodule("score")(self.states_at(rows, ends - 1)))
         return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, ends - lengths))
+
+    def embeddings(self, rows: Sequence[Tokens]) -> Tensor:
+        """Pooled states [rows, width] of an embedder, not yet brought to length 1."""
+        assert isinstance(self.net, Embedder), "this model makes no embeddings"
+        if self.pooling == "mean":
+            return mean_of_rows(*self.states(rows))
+        lengths = torch.tensor([len(row.ids) for row in rows])
+        ends = lengths.cumsum(0)
+        return self.states_at(rows, ends - (1 if self.pooling == "last" else lengths))
 
     def token_logits(self, rows: Sequence[Tokens], positions: Tensor | None = None) -> Tensor:
         """Logits [tokens, labels] of sequences end to end, or [positions, labels] at positions on the host."""
@@ -262,7 +289,7 @@ class Model:
     def _grid(self) -> int:
         """Tokens of a stream come in multiples of this while it learns: oneDNN writes code for each new shape, which
         takes 1 to 3 MB, and for the gradient of a weight as long as a tenth of an update of MiniLM."""
-        learning = self.matmul.name == "onednn" and self.net.training and torch.is_grad_enabled()
+        learning = self.matmul.name == "onednn" and self.net.training  # also where a joint loss looks ahead
         return 32 if learning else 1
 
     def draws(self) -> bool:
@@ -288,10 +315,15 @@ class Model:
         for name, _ in self.trained():
             inside = name.removeprefix(f"{self.root}.")
             depth = self.depth_of(name)
-            if depth is None and inside != name and inside.partition(".")[0] not in self.anatomy.after:
+            after = any(inside.startswith(f"{part}.") for part in self.anatomy.after)
+            if depth is None and not self._is_head(name) and not after:
                 return 0  # an embedding
             depths.append(self.depth if depth is None else depth)
         return min(depths, default=self.depth)
+
+    def _is_head(self, name: str) -> bool:
+        """Whether a parameter is outside of the base model."""
+        return not name.startswith(f"{self.root}.") if self.root else name.startswith(f"{self.anatomy.head}.")
 
     def train(self) -> None:
         """Training mode, but for what is frozen from the embeddings on: dropout there would only be noise."""
@@ -302,7 +334,7 @@ class Model:
         frozen = self.frozen_blocks()
         if frozen:
             for name, child in self.base.named_children():
-                holds_blocks = self.anatomy.blocks.split(".")[0] == name
+                holds_blocks = name in {path.split(".")[0] for path in anatomy.stacks(self.anatomy)}
                 if not holds_blocks and name not in self.anatomy.after:
                     child.eval()
             for block in anatomy.blocks(self.base, self.anatomy)[:frozen]:
@@ -354,7 +386,8 @@ class Model:
         types = [[*(row.types or [0] * len(row.ids)), *[0] * (ids.shape[1] - len(row.ids))] for row in rows]
         return {"token_type_ids": torch.tensor(types, device=self.device)}
 
-    def _padded(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+    def padded(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Ids and mask [rows, longest], padded at the end."""
         longest = max(len(row.ids) for row in rows)
         pad = self.text.tokenizer.pad_token_id or 0
         ids = [list(row.ids) + [pad] * (longest - len(row.ids)) for row in rows]

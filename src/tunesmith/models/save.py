@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from tunesmith.errors import StorageError
 from tunesmith.models import adapters
 from tunesmith.models.gates import put_back
-from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.heads import Embedder, Pooled, PooledClassifier
 from tunesmith.models.image import ImageReader
-from tunesmith.models.load import quiet
 from tunesmith.models.model import Model
+from tunesmith.models.pretrained import quiet
 from tunesmith.models.vocabulary import whole
 from tunesmith.rundir import guarded, sync_folder
 
@@ -33,7 +33,7 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None
         temporary.mkdir(parents=True)
         try:
             _net(model, temporary)
-            if isinstance(model.net, PooledClassifier):
+            if isinstance(model.net, Pooled):
                 _sentence_modules(model, model.net, temporary)
         except SafetensorError as fault:  # its writer wraps what the disk says
             shutil.rmtree(temporary, ignore_errors=True)
@@ -55,7 +55,7 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None
 
 def _net(model: Model, folder: Path) -> None:
     if any(True for _ in adapters.found(model.net)):
-        pooled = isinstance(model.net, PooledClassifier)
+        pooled = isinstance(model.net, Pooled)
         adapters.save_peft(
             model.net,
             "encoder" if pooled else "",
@@ -65,24 +65,39 @@ def _net(model: Model, folder: Path) -> None:
             in_full=[] if pooled else _learned_whole(model),
         )
         return
-    net: Any = model.net.encoder if isinstance(model.net, PooledClassifier) else model.net
+    net: Any = model.net.encoder if isinstance(model.net, Pooled) else model.net
     with put_back(net):
         net.save_pretrained(folder)
 
 
 def _task_type(model: Model) -> str | None:
-    named = {"causal-lm": "CAUSAL_LM", "token-classifier": "TOKEN_CLS", "span-classifier": "QUESTION_ANS"}
+    named = {
+        "causal-lm": "CAUSAL_LM",
+        "seq2seq-lm": "SEQ_2_SEQ_LM",
+        "token-classifier": "TOKEN_CLS",
+        "span-classifier": "QUESTION_ANS",
+    }
     if model.kind in named:
         return named[model.kind]
-    return "FEATURE_EXTRACTION" if isinstance(model.net, PooledClassifier) else "SEQ_CLS"
+    return "FEATURE_EXTRACTION" if isinstance(model.net, Pooled) else "SEQ_CLS"
 
 
 def _learned_whole(model: Model) -> list[str]:
     """Paths of the head's modules that learned, and of fresh ones inside the trunk, such as BERT's pooler."""
-    start = f"{model.root}."
-    inside = {name.removeprefix(start).partition(".")[0] for name in model.fresh if name.startswith(start)}
     heads = [name for name, head in model.head_modules() if any(p.requires_grad for p in head.parameters())]
-    return [*heads, *(start + name for name in sorted(inside))]
+    inside = {_whole_of(model, name) for name in model.fresh if not any(name.startswith(f"{h}.") for h in heads)}
+    return [*heads, *sorted(inside)]
+
+
+def _whole_of(model: Model, name: str) -> str:
+    """The outermost module around a fresh parameter in which all are fresh."""
+    path = name.rpartition(".")[0]
+    while "." in path:
+        outer = path.rpartition(".")[0]
+        if not all(f"{outer}.{inner}" in model.fresh for inner, _ in model.net.get_submodule(outer).named_parameters()):
+            break
+        path = outer
+    return path
 
 
 def _base_name(model: Model) -> str:
@@ -92,32 +107,45 @@ def _base_name(model: Model) -> str:
     return source.name if source.name == source.hub_id else str(source.folder)
 
 
-def _sentence_modules(model: Model, net: PooledClassifier, folder: Path) -> None:
-    """The files that make a folder one of sentence-transformers' modules: its embedding of a text is the logits."""
-    width, labels = net.head.in_features, net.head.out_features
-    kinds = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Dense", "Dense"))
+_MODES = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
+
+
+def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
+    """The files that make a folder one of sentence-transformers' modules: its embedding of a text is ours, or the
+    logits of a classifier."""
+    width = int(getattr(net.config, "hidden_size", 0))
+    last = ("2_Dense", "Dense") if isinstance(net, PooledClassifier) else ("2_Normalize", "Normalize")
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), last)
     modules = [
-        {"idx": int(name), "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for name, path, kind in kinds
+        {"idx": k, "name": str(k), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for k, (path, kind) in enumerate(kinds)
     ]
-    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
-    dense = {
-        "in_features": width,
-        "out_features": labels,
-        "bias": True,
-        "activation_function": "torch.nn.modules.linear.Identity",
-    }
-    files = {
+    files: dict[str, Any] = {
         "modules.json": modules,
         "sentence_bert_config.json": {"max_seq_length": model.text.max_tokens, "do_lower_case": False},
-        "1_Pooling/config.json": pooling,
-        "2_Dense/config.json": dense,
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": width,
+            f"pooling_mode_{_MODES[model.pooling or 'mean']}": True,
+            **({} if model.pooling == "mean" else {"pooling_mode_mean_tokens": False}),
+        },
     }
+    if isinstance(net, Embedder):
+        (folder / "2_Normalize").mkdir()
+        prompts = {"prompts": net.prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+        files["config_sentence_transformers.json"] = prompts
+    if isinstance(net, PooledClassifier):
+        files["2_Dense/config.json"] = {
+            "in_features": width,
+            "out_features": net.head.out_features,
+            "bias": True,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
     for name, value in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(value, indent=2), encoding="utf-8")
-    head = {"linear.weight": net.head.weight.detach().cpu(), "linear.bias": net.head.bias.detach().cpu()}
-    save_file(head, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+    if isinstance(net, PooledClassifier):
+        head = {"linear.weight": net.head.weight.detach().cpu(), "linear.bias": net.head.bias.detach().cpu()}
+        save_file(head, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
 
 
 def _tokenizer(model: Model, folder: Path) -> None:

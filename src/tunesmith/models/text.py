@@ -24,6 +24,10 @@ class TextEncoder:
 
     tokenizer: Any
     max_tokens: int
+    start: int | None = None
+    """Of an encoder-decoder: the token that its decoder begins with."""
+    model_type: str = ""
+    """Of an encoder-decoder: its family, which decides the words before a text."""
 
     def __post_init__(self) -> None:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -39,7 +43,8 @@ class TextEncoder:
 
     def identity(self) -> str:
         """A sum of all that decides which tokens a text becomes."""
-        said = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.chat_template, self.max_tokens]
+        said = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.chat_template, self.max_tokens, self.start]
+        said += [self.model_type, getattr(self.tokenizer, "src_lang", None)]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def text(self, text: str) -> Tokens:
@@ -72,11 +77,10 @@ class TextEncoder:
         shift = len(first) + 1
         offsets = [made.offsets[k] for k in kept]
         moved = [(a + shift, b + shift) if owners[k] == 1 else (a, b) for k, (a, b) in zip(kept, offsets, strict=True)]
-        types = tuple(made.type_ids[k] for k in kept)
         return Tokens(
             tuple(made.ids[k] for k in kept),
             cut=over,
-            types=types if any(types) else (),
+            types=self._types(made, kept),
             text=f"{first}\n{second}",
             offsets=tuple(moved),
         )
@@ -104,13 +108,17 @@ class TextEncoder:
             starts.append(starts[-1] + room - stride)
         return [self._window(made, body, first, after, start, min(start + room, after)) for start in starts]
 
+    def _types(self, made: Any, kept: Sequence[int]) -> tuple[int, ...]:
+        """Token types, where the tokenizer gives them to whoever else calls it."""
+        types = tuple(made.type_ids[k] for k in kept)
+        return types if any(types) and "token_type_ids" in self.tokenizer.model_input_names else ()
+
     def _window(self, made: Any, body: str, first: int, after: int, start: int, stop: int) -> Tokens:
         kept = [*range(first), *range(start, stop), *range(after, len(made.ids))]
-        types = tuple(made.type_ids[k] for k in kept)
         return Tokens(
             tuple(made.ids[k] for k in kept),
             trained=tuple(start <= k < stop for k in kept),
-            types=types if any(types) else (),
+            types=self._types(made, kept),
             text=body,
             offsets=tuple(made.offsets[k] if start <= k < stop else (0, 0) for k in kept),
         )

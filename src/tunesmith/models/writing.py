@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.contracts import Example, Loss, Reader, Tokens, Vector
 from tunesmith.errors import DataError
+from tunesmith.models import seq2seq
+from tunesmith.models.seq2seq import Told
 
 if TYPE_CHECKING:
     from tunesmith.models.model import Model
@@ -28,26 +30,50 @@ class Question:
     before: str
     text: str
     behind: str = ""
+    told: Told | None = None
+    """What an encoder-decoder is told instead of the words before the text; with None, it reads them too."""
 
     def with_text(self, text: str) -> str:
         """The whole of it."""
         return self.before + text + self.behind
 
 
-def to_learn(reader: Reader, question: Question, answer: str) -> Tokens:
-    """The question with its answer, which is what is learned. Raises DataError where the answer leaves no room."""
+def to_learn(reader: Reader, question: Question, answer: str) -> dict[str, Tokens]:
+    """The question with its answer, which is what is learned: of an encoder-decoder, two sequences. Raises DataError
+    where the answer leaves no room."""
+    if reader.family == "encoder-decoder":
+        target = seq2seq.target_tokens(reader.text, answer, question.told or Told())
+        if target.lost:
+            raise DataError(
+                f"the answer has {len(target.ids) + target.cut} tokens, {reader.text.max_tokens} can be written",
+                hint="shorten it, or set `data.bad_rows: skip`",
+            )
+        return {"text": _source(reader, question), "answer": target}
     made = _fitted(reader, question, lambda text: reader.text.exchange(question.with_text(text), answer), 0)
     if made.lost:
         raise DataError(
             f"the answer and the words around the text do not fit the {reader.text.max_tokens} tokens that are read",
             hint="shorten the answer, raise `data.max_tokens`, or set `data.bad_rows: skip`",
         )
-    return made
+    return {"text": made}
 
 
-def to_answer(reader: Reader, question: Question, room: int) -> Tokens:
+def to_answer(reader: Reader, question: Question, room: int) -> dict[str, Tokens]:
     """The question alone, with `room` tokens left for an answer."""
-    return _fitted(reader, question, lambda text: reader.text.asked(question.with_text(text)), room)
+    if reader.family == "encoder-decoder":
+        return {"text": _source(reader, question)}
+    return {"text": _fitted(reader, question, lambda text: reader.text.asked(question.with_text(text)), room)}
+
+
+def _source(reader: Reader, question: Question) -> Tokens:
+    """What an encoder reads."""
+    if question.told is not None:
+        return seq2seq.source_tokens(reader.text, question.text, question.told)
+
+    def make(text: str) -> Tokens:
+        return seq2seq.source_tokens(reader.text, question.with_text(text), Told())
+
+    return _fitted(reader, question, make, 0)
 
 
 def _fitted(reader: Reader, question: Question, make: Callable[[str], Tokens], room: int) -> Tokens:
@@ -83,7 +109,13 @@ def longest_of(texts: Sequence[str]) -> int:
 
 def weights(examples: Sequence[Example]) -> dict[str, float]:
     """Every trained token counts once; a first token is never predicted."""
-    return {"loss": float(sum(sum(example.parts["text"].trained[1:]) for example in examples))}
+    return {"loss": float(sum(sum(_learned(example).trained[1:]) for example in examples))}
+
+
+def _learned(example: Example) -> Tokens:
+    """The sequence that the answer is in."""
+    made: Tokens = example.parts.get("answer") or example.parts["text"]
+    return made
 
 
 def loss(model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
@@ -105,14 +137,21 @@ def token_losses(model: Model, examples: Sequence[Example]) -> tuple[Any, list[i
     """Cross entropy of every trained token [tokens], and how many each example has."""
     from tunesmith.models.loss import label_losses, label_positions
 
-    rows = [example.parts["text"] for example in examples]
+    rows = [_learned(example) for example in examples]
     positions, labels, counts = label_positions(rows, model.device)
-    return label_losses(model.states_at(rows, positions), model.output_layer, labels, model.matmul), counts
+    if model.kind == "seq2seq-lm":
+        sources = [example.parts["text"] for example in examples]
+        states = seq2seq.answer_states(model, sources, rows, positions)
+    else:
+        states = model.states_at(rows, positions)
+    return label_losses(states, model.output_layer, labels, model.matmul), counts
 
 
-def write(model: Model, examples: Sequence[Example], room: int) -> list[Any]:
+def write(model: Model, examples: Sequence[Example], room: int, told: Told | None = None) -> list[Any]:
     """A greedy answer a question."""
     from tunesmith.models import generate
 
     prompts = [example.parts["text"] for example in examples]
+    if model.kind == "seq2seq-lm":
+        return list(generate.translations(model, prompts, room, told or Told()))
     return list(generate.answers(model, prompts, room, generate.stop_tokens(model)))

@@ -42,6 +42,7 @@ class Chat(Written):
         "output": Column("a text", required=False, target=True),
     }
     headline: ClassVar[Metric] = Metric("mean_token_loss", higher_is_better=False)
+    families: ClassVar[tuple[str, ...]] = ("decoder",)
 
     train_on: Literal["assistant", "last", "all"] = "assistant"
     """Turns that are learned: the assistant's, only its last, or every message; never one with `train: false`."""

@@ -47,6 +47,9 @@ _WORD = re.compile(r"\w+")
 _SURE = 1e6
 """How much likelier no answer is where there is no span at all."""
 
+WRITERS = ("decoder", "encoder-decoder")
+"""Kinds of model that write the answer instead of marking it."""
+
 
 @dataclass(frozen=True)
 class QuestionAnswering(Written):
@@ -62,7 +65,7 @@ class QuestionAnswering(Written):
         ),
     }
     headline: ClassVar[Metric] = Metric("answer_f1", higher_is_better=True)
-    families: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    families: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
 
     stride: Annotated[int, Ge(0)] = 64
     """Tokens that neighbouring windows of a long text share."""
@@ -109,7 +112,7 @@ class QuestionAnswering(Written):
         """An encoder with two logits a token; a decoder as it is."""
         from tunesmith.models.load import load_span_classifier
 
-        if source.kind == "decoder":
+        if source.kind in WRITERS:
             return super().build(source, options, seed)
         return load_span_classifier(source, options.model, options.data.max_tokens, seed)
 
@@ -124,7 +127,7 @@ class QuestionAnswering(Written):
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """An example a window; the target is the first and last token of the first answer, or the first token where
         the window does not hold it whole."""
-        if reader.family == "decoder":
+        if reader.family in WRITERS:
             return self._to_write(row, reader, purpose)
         windows = reader.text.windows(row["context"], row["question"], self.stride)
         answers = row[ANSWERS] if purpose == "learn" else []
@@ -139,9 +142,9 @@ class QuestionAnswering(Written):
         from tunesmith.models import writing
 
         if purpose == "answer":
-            return [Example(row.id, {"text": writing.to_answer(reader, self.question(row), self.room(reader))})]
+            return [Example(row.id, writing.to_answer(reader, self.question(row), self.room(reader)))]
         answer = row[ANSWERS][0]["text"] if row[ANSWERS] else NONE
-        return [Example(row.id, {"text": writing.to_learn(reader, self.question(row), answer)})]
+        return [Example(row.id, writing.to_learn(reader, self.question(row), answer))]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every window counts once; for a decoder every trained token."""
@@ -151,7 +154,7 @@ class QuestionAnswering(Written):
 
     def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
         """Mean of the cross entropies of first and last token over the tokens of a window, summed over windows."""
-        if model.family == "decoder":
+        if model.family in WRITERS:
             return super().loss(model, examples)
         from tunesmith.models.loss import class_loss
 
@@ -162,11 +165,11 @@ class QuestionAnswering(Written):
 
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
         """Nothing for an encoder, whose answers are cheap."""
-        return super().assess(model, examples) if model.family == "decoder" else []
+        return super().assess(model, examples) if model.family in WRITERS else []
 
     def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
         """For each window its likeliest spans (score, first character, one past the last), and the score of none."""
-        if model.family == "decoder":
+        if model.family in WRITERS:
             return super().predict(model, examples)
         first, last = (part.float().cpu().numpy() for part in _span_logits(model, examples))
         made = []
@@ -249,7 +252,7 @@ class QuestionAnswering(Written):
 
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """A linear probe for an encoder: logistic regression of first and last tokens on the frozen states."""
-        if model.family == "decoder":
+        if model.family in WRITERS:
             return
         from tunesmith.models.probe import fit_span_probe
 

@@ -15,6 +15,7 @@ from tunesmith.metrics import overlap
 from tunesmith.written import REFERENCES, Written, check_text, check_texts, texts
 
 if TYPE_CHECKING:
+    from tunesmith.models.seq2seq import Told
     from tunesmith.models.writing import Question
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -31,7 +32,7 @@ class Summarization(Written):
     headline: ClassVar[Metric] = Metric("rouge1_f1", higher_is_better=True)
 
     instruction: str = "Summarize the following text."
-    """What the model is told before the document."""
+    """What a decoder is told before the document."""
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """Document and summary must be texts that are not blank."""
@@ -47,7 +48,13 @@ class Summarization(Written):
         """The instruction, then the document."""
         from tunesmith.models.writing import Question
 
-        return Question(f"{self.instruction}\n\n", row["document"])
+        return Question(f"{self.instruction}\n\n", row["document"], told=self.told())
+
+    def told(self) -> Told:
+        """To summarize."""
+        from tunesmith.models.seq2seq import Told
+
+        return Told("summarize")
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """ROUGE F1 against the best reference, words, and word pairs that the document does not have."""

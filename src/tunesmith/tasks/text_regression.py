@@ -14,6 +14,7 @@ from tunesmith import labelled
 from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking
+from tunesmith.metrics.moments import moments, pearson
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
@@ -99,19 +100,16 @@ class TextRegression(Task):
         """Sums behind the errors and the correlation; the two numbers themselves behind the order."""
         gold, said = float(row["label_number"]), float(answer["value"])
         a, b = gold - self.mean, said - self.mean
-        moments = np.array([a, b, a * a, b * b, a * b])
-        return {"row": 1.0, "error": abs(a - b), "moments": moments, "said": said, "gold": gold}
+        return {"row": 1.0, "error": abs(a - b), "moments": moments(a, b), "said": said, "gold": gold}
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         """pearson; mae and rmse in the units of the file; r2, the share of the variance that is told."""
         rows = sums["row"][..., 0]
-        a, b, aa, bb, ab = np.moveaxis(sums["moments"], -1, 0)
-        up = rows * ab - a * b
+        a, _, aa, bb, ab = np.moveaxis(sums["moments"], -1, 0)
         varies = rows * aa - a * a
-        down = np.sqrt(np.maximum(varies * (rows * bb - b * b), 0))
         squared = aa + bb - 2 * ab
         return {
-            "pearson": np.divide(up, down, out=np.zeros_like(up), where=down > 1e-12),
+            "pearson": pearson(sums["moments"], rows),
             "mae": sums["error"][..., 0] / rows,
             "rmse": np.sqrt(np.maximum(squared, 0) / rows),
             "r2": 1 - np.divide(rows * squared, varies, out=np.full_like(squared, np.nan), where=varies > 1e-12),

@@ -15,6 +15,7 @@ from tunesmith.metrics import translation
 from tunesmith.written import REFERENCES, Written, check_text, check_texts, texts
 
 if TYPE_CHECKING:
+    from tunesmith.models.seq2seq import Told
     from tunesmith.models.writing import Question
 
 
@@ -50,7 +51,13 @@ class Translation(Written):
 
         source, target = (LANGUAGES.get(name, name) for name in (self.source_language, self.target_language))
         told = "Translate" + (f" from {source}" if source else "") + (f" to {target}" if target else "")
-        return Question(f"{told}:\n\n", row["source"])
+        return Question(f"{told}:\n\n", row["source"], told=self.told())
+
+    def told(self) -> Told:
+        """To translate, and the languages."""
+        from tunesmith.models.seq2seq import Told
+
+        return Told("translate", self.source_language, self.target_language)
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """What BLEU and chrF count."""

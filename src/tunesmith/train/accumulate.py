@@ -26,6 +26,8 @@ def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[
 
     `weights` are those of all pieces together. An update without labels has a loss of 0 and changes nothing.
     """
+    if task.joint and len(pieces) > 1:
+        return _jointly(model, task, pieces, weights)
     sums = {name: torch.zeros((), dtype=torch.float64, device=model.device) for name in weights}
     for piece in pieces:
         torch.manual_seed(piece.seed)
@@ -36,6 +38,30 @@ def accumulate(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[
             model.collect()
         for name, loss in losses.items():
             sums[name] += loss.total.detach()
+    return _means(sums, weights)
+
+
+def _jointly(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[str, float]) -> dict[str, Tensor]:
+    """A loss of all rows together, with the memory of one micro-batch: vectors without gradients, the loss and its
+    gradients by the vectors, then each micro-batch once more, which draws the same random numbers (Gao et al. 2021,
+    arXiv:2101.06983)."""
+    found = []
+    for piece in pieces:
+        torch.manual_seed(piece.seed)
+        with torch.no_grad():
+            found.append(task.represent(model, piece.examples))
+    vectors = torch.cat(found).requires_grad_()
+    losses = task.joint_loss(vectors, [example for piece in pieces for example in piece.examples])
+    torch.stack([loss.total / weights[name] for name, loss in losses.items()]).sum().backward()
+    assert vectors.grad is not None
+    for piece, pull in zip(pieces, vectors.grad.split([len(part) for part in found]), strict=True):
+        torch.manual_seed(piece.seed)
+        (task.represent(model, piece.examples) * pull).sum().backward()
+        model.collect()
+    return _means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)
+
+
+def _means(sums: dict[str, Tensor], weights: dict[str, float]) -> dict[str, Tensor]:
     return {name: total / weights[name] if weights[name] else torch.zeros_like(total) for name, total in sums.items()}
 
 

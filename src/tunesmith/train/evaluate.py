@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def answer_rows(
 
 def outputs_of(
     model: Model, task: Task, rows: Sequence[Row], progress: Callable[[int], None] | None = None
-) -> dict[int, list[Any]]:
+) -> Mapping[int, Sequence[Any]]:
     """Row id -> what the net makes of each of its examples."""
     outputs: dict[int, list[Any]] = defaultdict(list)
     for batch in _batches(model, task, rows, "answer"):
@@ -87,7 +87,8 @@ def outputs_of(
                 outputs[example.row_id].append(output)
         if progress is not None:
             progress(len(batch))
-    return outputs
+    with torch.no_grad():
+        return task.together(model, rows, outputs)
 
 
 def settle(model: Model, task: Task, rows: Sequence[Row]) -> Task:
@@ -119,7 +120,7 @@ def _assess(model: Model, task: Task, rows: Sequence[Row], vectors: dict[str, li
 def _batches(model: Model, task: Task, rows: Sequence[Row], purpose: Purpose) -> Iterator[list[Example]]:
     model.net.eval()
     examples = [example for row in rows for example in task.encode(row, model, purpose)]
-    if model.kind == "causal-lm" and purpose == "answer":
+    if model.kind in ("causal-lm", "seq2seq-lm") and purpose == "answer":
         yield from (examples[at : at + _PROMPTS] for at in range(0, len(examples), _PROMPTS))
         return
     for piece in cut([example.length for example in examples], BUDGET, model.layout):

@@ -285,7 +285,7 @@ def test_a_folder_is_found_with_its_kind_label_and_licence(tmp_path):
         ({"model_type": "qwen2"}, "decoder"),
         ({"architectures": ["LlamaModel"], "model_type": "llama"}, "decoder"),
         ({"architectures": ["NewForImageClassification"], "model_type": "new"}, "vision"),
-        ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, "unknown"),
+        ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, "encoder-decoder"),
         ({"architectures": None}, "unknown"),
     ],
 )

@@ -1,0 +1,29 @@
+"""Dropout's masks: on a CPU four draws from each 64 random bits, as torch takes one draw from each.
+
+The bits come from torch's default generator, so whoever seeds it decides the mask.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_STEPS = 2**16
+
+
+def kept(like: Tensor, rate: float) -> Tensor:
+    """A mask of `like`'s shape for dropout: 0 with chance `rate`, else 1 over the share that is kept.
+
+    On a CPU the chance is a whole number of 65,536ths, and the scale is of that chance, so the mean stays 1.
+    """
+    if like.device.type != "cpu":
+        return torch.empty_like(like).bernoulli_(1 - rate).div_(1 - rate)
+    dropped = round(rate * _STEPS)
+    bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    draws = bits.view(torch.int16)[: like.numel()].view(like.shape)
+    return (draws >= dropped - _STEPS // 2).to(like.dtype).mul_(_STEPS / (_STEPS - dropped))
+
+
+def dropout(x: Tensor, rate: float) -> Tensor:
+    """x with some of its numbers set to 0 and the others scaled up."""
+    return x * kept(x, rate)

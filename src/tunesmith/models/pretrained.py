@@ -1,0 +1,222 @@
+"""Pretrained files -> a net with its tokenizer: what every loader of load.py does. Safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.errors import ModelError
+from tunesmith.models import anatomy, attention
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.catalog import Source
+from tunesmith.models.fused import quicken
+from tunesmith.models.heads import Pooled
+from tunesmith.models.matmul import fastest
+from tunesmith.models.model import Kind, Model, Pooling
+from tunesmith.models.precision import pick_device
+from tunesmith.models.text import TextEncoder
+from tunesmith.recipe import ModelChoice
+
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "dropout",
+    "attention_dropout",
+    "seq_classif_dropout",
+    "hidden_dropout",
+    "attn_pdrop",
+    "embd_pdrop",
+    "resid_pdrop",
+    "pooler_dropout",
+    "summary_first_dropout",
+)
+POOL_OFF: dict[str, dict[str, Any]] = {
+    "bert": {"add_pooling_layer": False},
+    "roberta": {"add_pooling_layer": False},
+    "xlm-roberta": {"add_pooling_layer": False},
+}
+"""Arguments that leave out a pooler which nothing reads."""
+
+
+def model_of(
+    net: nn.Module,
+    source: Source,
+    config: Any,
+    parts: Anatomy,
+    kind: Kind,
+    fresh: set[str],
+    max_tokens: int | None,
+    pooling: Pooling | None,
+) -> Model:
+    """The net with its tokenizer, on its device. Raises ModelError where more tokens are asked for than it reads."""
+    device = pick_device()
+    if parts.layout == "packed" and not parts.shape:
+        base = net.encoder if isinstance(net, Pooled) else getattr(net, str(net.base_model_prefix))
+        quicken(anatomy.blocks(base, parts))
+    tokenizer = _tokenizer(source)
+    limit = _context(config, tokenizer, parts)
+    if max_tokens is not None and max_tokens > limit:
+        raise ModelError(
+            f"`{source.name}` reads at most {limit} tokens",
+            where="data.max_tokens",
+            hint=f"set it to {limit} or less",
+        )
+    text = TextEncoder(tokenizer, max_tokens or limit)
+    if kind == "seq2seq-lm":
+        text = TextEncoder(tokenizer, max_tokens or limit, _start_of(net, source), str(config.model_type))
+    if pooling == "last" and tokenizer.pad_token_id is not None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return Model(
+        net.to(device).eval(),
+        text,
+        kind,
+        parts,
+        source,
+        frozenset(fresh),
+        device,
+        pooling,
+        parts.layout,
+        fastest(device),
+    )
+
+
+def _start_of(net: Any, source: Source) -> int:
+    """The token that a decoder begins with."""
+    for config in (net.config, net.generation_config):
+        start = getattr(config, "decoder_start_token_id", None)
+        if isinstance(start, int):
+            return start
+    raise ModelError(
+        "the model does not say which token its decoder begins with",
+        where=str(source.folder / "config.json"),
+        hint="set `decoder_start_token_id` there",
+    )
+
+
+def config_of(source: Source, choice: ModelChoice) -> Any:
+    """The config of a source, with the dropout that was chosen. Raises ModelError."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise ModelError(f"the model's config cannot be used: {reason}", where=str(source.folder)) from None
+    if choice.dropout is not None:
+        for key in _DROPOUTS:
+            if isinstance(getattr(config, key, None), float | int):
+                setattr(config, key, choice.dropout)
+    return config
+
+
+def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dict[str, Any]) -> tuple[Any, set[str]]:
+    """The net of an Auto class in fp32, and the names of its parameters that the files do not hold."""
+    import transformers
+    from safetensors import SafetensorError
+
+    attention.register()
+    try:
+        net, report = getattr(transformers, auto).from_pretrained(
+            source.folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            attn_implementation=_attention(parts),
+            **more,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise ModelError(f"the model's weights cannot be used: {reason}", where=str(source.folder)) from None
+    odd = [entry[0] if isinstance(entry, tuple) else entry for entry in report.get("mismatched_keys") or ()]
+    return net, {*report["missing_keys"], *odd}
+
+
+def _attention(parts: Anatomy) -> str:
+    if parts.family == "encoder-decoder":
+        return "sdpa"
+    if parts.family == "vision":
+        return "sdpa" if parts.blocks == "layers" else "eager"
+    return attention.NAME if parts.layout == "packed" else "eager"
+
+
+def incomplete(source: Source, lost: set[str]) -> ModelError:
+    """What to raise where the files lack tensors of the trunk."""
+    return ModelError(
+        f"the model's files lack {len(lost)} tensors, {sorted(lost)[0]} among them",
+        where=str(source.folder),
+        hint="this folder holds another kind of model, or was not copied whole",
+    )
+
+
+def pooling_for(choice: ModelChoice, parts: Anatomy, source: Source) -> Pooling:
+    """How the tokens of a text become one vector. Raises ModelError for a way that does not fit the family."""
+    fits: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "cls"), "decoder": ("last",)}
+    if choice.pooling == "auto":
+        return fits[parts.family][0]
+    if choice.pooling not in fits[parts.family]:
+        raise ModelError(
+            f"`model.pooling: {choice.pooling}` does not fit `{source.name}`, whose family is {parts.family}",
+            where="model.pooling",
+            hint="it takes " + " or ".join(f"`{p}`" for p in fits[parts.family]),
+        )
+    return choice.pooling
+
+
+def _tokenizer(source: Source) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, ImportError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise ModelError(
+            f"the model's tokenizer cannot be used: {reason}",
+            where=str(source.folder),
+            hint="the folder needs a `tokenizer.json`",
+        ) from None
+
+
+def _context(config: Any, tokenizer: Any, parts: Anatomy) -> int:
+    """Tokens of the longest row the model was made for."""
+    limits = [int(tokenizer.model_max_length)]
+    halves = [config, getattr(config, "encoder", None), getattr(config, "decoder", None)]
+    for key in ("max_position_embeddings", "n_positions"):
+        for value in (getattr(half, key, None) for half in halves):
+            if isinstance(value, int):
+                limits.append(value - parts.first_position)
+    return min(limits)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Transformers' notes and bars about a fresh head off the screen: `Model.fresh` says it."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Fresh parameters come from the run's seed; the caller's generator is left as it was."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

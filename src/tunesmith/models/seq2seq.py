@@ -1,0 +1,165 @@
+"""Encoder-decoders: what the encoder reads, what the decoder learns to write, and its states.
+
+A source is a text with the words before it that a family was trained with; a target is the decoder's start, then the
+tokens it writes. Where the tokenizer knows languages (mBART, NLLB, M2M100), both are told theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.contracts import Tokens
+from tunesmith.data.languages import LANGUAGES
+from tunesmith.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.models.model import Model
+    from tunesmith.models.text import TextEncoder
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an encoder-decoder is to do with a text."""
+
+    task: str = ""
+    """`translate`, `summarize`, or nothing that a family has words for."""
+    source: str = ""
+    """Code of the language read."""
+    target: str = ""
+    """Code of the language written."""
+
+
+def prefix(text: TextEncoder, told: Told) -> str:
+    """The words before a text: T5's for its tasks, or the mark of the language to be written (`>>de<<`)."""
+    if text.model_type in ("t5", "mt5"):
+        if told.task == "summarize":
+            return "summarize: "
+        if told.task == "translate" and told.source and told.target:
+            names = [LANGUAGES.get(code, code) for code in (told.source, told.target)]
+            return f"translate {names[0]} to {names[1]}: "
+    mark = f">>{told.target}<<"
+    return f"{mark} " if told.target and mark in text.tokenizer.get_vocab() else ""
+
+
+def source_tokens(text: TextEncoder, words: str, told: Told) -> Tokens:
+    """What the encoder reads of a text, cut at its end."""
+    return _framed(text, prefix(text, told) + words, "src", told.source)
+
+
+def target_tokens(text: TextEncoder, words: str, told: Told) -> Tokens:
+    """The decoder's start, then what it learns to write, which is all of it trained; cut at its end."""
+    made = _framed(text, words, "tgt", told.target, start=text.start)
+    return Tokens(
+        made.ids,
+        trained=(False, *(True,) * (len(made.ids) - 1)),
+        cut=made.cut,
+        lost=made.cut,
+        text=made.text,
+        offsets=made.offsets,
+    )
+
+
+def forced_start(text: TextEncoder, told: Told) -> int | None:
+    """The first token that a model of several languages is made to write: that of the target's."""
+    before, _ = _frame(text, "tgt", told.target) if _speaks(text) and told.target else ([], [])
+    return before[0] if before else None
+
+
+def _framed(text: TextEncoder, words: str, side: str, language: str, start: int | None = None) -> Tokens:
+    """Tokens with the special ones around them that the family puts there; `start` stands before all."""
+    backend = text.tokenizer.backend_tokenizer
+    if _speaks(text) and language:
+        before, behind = _frame(text, side, language)
+        made = backend.encode(words, add_special_tokens=False)
+    else:
+        made = backend.encode(words)
+        before, behind = [], []
+    ids, offsets = [*before, *made.ids], [(0, 0)] * len(before) + list(made.offsets)
+    if not behind and made.special_tokens_mask and made.special_tokens_mask[-1]:
+        behind, ids, offsets = ids[-1:], ids[:-1], offsets[:-1]
+    if start is not None:
+        ids, offsets = ids[ids[:1] == [start] :], offsets[ids[:1] == [start] :]
+        ids, offsets = [start, *ids], [(0, 0), *offsets]
+    room = text.max_tokens - len(behind)
+    cut = max(len(ids) - room, 0)
+    ends = [(len(words), len(words))] * len(behind)
+    return Tokens((*ids[:room], *behind), cut=cut, text=words, offsets=(*offsets[:room], *ends))
+
+
+def _speaks(text: TextEncoder) -> bool:
+    """Whether the tokenizer puts a language's token around texts."""
+    return hasattr(text.tokenizer, "set_tgt_lang_special_tokens")
+
+
+def _frame(text: TextEncoder, side: str, language: str) -> tuple[list[int], list[int]]:
+    """Special tokens before and behind a text of a language. Raises RecipeError for one that the tokenizer lacks."""
+    tokenizer: Any = text.tokenizer
+    code = language_of(tokenizer, language)
+    if side == "src":
+        tokenizer.set_src_lang_special_tokens(code)
+    else:
+        tokenizer.set_tgt_lang_special_tokens(code)
+    return list(tokenizer.prefix_tokens), list(tokenizer.suffix_tokens)
+
+
+def language_of(tokenizer: Any, language: str) -> str:
+    """The tokenizer's own code for a language: `de` is mBART's `de_DE`. Raises RecipeError where it has none."""
+    extra = tokenizer.extra_special_tokens if hasattr(tokenizer, "extra_special_tokens") else []
+    codes = {str(token) for token in [*tokenizer.all_special_tokens, *extra]}
+    codes |= {str(token) for token in getattr(tokenizer, "additional_special_tokens", ())}
+    if language in codes:
+        return language
+    begun = sorted(code for code in codes if code.partition("_")[0] == language)
+    if len(begun) == 1:
+        return begun[0]
+    raise RecipeError(
+        f"the model's tokenizer has no language `{language}`",
+        where="task.source_language, task.target_language",
+        hint=did_you_mean(language, sorted(codes)) or "take one of its own codes, such as `deu_Latn`",
+    )
+
+
+def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tokens], positions: Tensor) -> Tensor:
+    """The decoder's last states [positions, width], at positions of the targets laid end to end, ready for
+    `output_layer`."""
+    net: Any = model.net
+    ids, mask = model.padded(sources)
+    written, there = model.padded(targets)
+    kind = model.config.model_type
+    if kind == "encoder-decoder":
+        read = net.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        if hasattr(net, "enc_to_dec_proj"):
+            read = net.enc_to_dec_proj(read)
+        half: Any = getattr(net.decoder, net.decoder.base_model_prefix)
+        states = half(
+            input_ids=written,
+            attention_mask=there,
+            encoder_hidden_states=read,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+    elif kind in ("t5", "mt5"):
+        read = net.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = net.decoder(
+            input_ids=written,
+            attention_mask=there,
+            encoder_hidden_states=read,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+        if getattr(net.config, "scale_decoder_outputs", False):
+            states = states * net.model_dim**-0.5
+    else:
+        states = net.model(
+            input_ids=ids,
+            attention_mask=mask,
+            decoder_input_ids=written,
+            decoder_attention_mask=there,
+            use_cache=False,
+        ).last_hidden_state
+    found: Tensor = states[there.bool()][positions.to(states.device)]
+    return found
