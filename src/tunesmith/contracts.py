@@ -128,6 +128,8 @@ class Pixels:
     change: Change | None = None
     seed: int = 0
     """Of the change."""
+    blend: Blend | None = None
+    """What of another image is in it."""
 
     cut: ClassVar[int] = 0
     unit: ClassVar[str] = "images"
@@ -142,6 +144,17 @@ class Pixels:
     def size(self) -> int:
         """What it costs, in the unit of tokens."""
         return _IMAGE_COST
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A part of another image: all of it thinly, or a box of it."""
+
+    other: Pixels
+    share: float
+    """Of the first image in the whole."""
+    box: tuple[int, int, int, int] | None = None
+    """Left, top, right and bottom of the box that the other fills, in sixteenths of the image."""
 
 
 _IMAGE_COST = 64
@@ -259,6 +272,14 @@ class Task(Protocol):
     def vary(self, example: Example, reader: Reader, rng: np.random.Generator) -> Example:
         """The example as this epoch sees it (augmentation, masking): a function of seed, epoch and row alone."""
         return example
+
+    def mix(self, examples: Sequence[Example], rng: np.random.Generator) -> Sequence[Example]:
+        """The examples of an update made of one another, as many: a function of seed and update alone."""
+        return examples
+
+    def groups(self, rows: Sequence[Row]) -> Sequence[int] | None:
+        """The group of each training row, where all groups are to be drawn equally often."""
+        return None
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """What each named loss of these examples is divided by, from the labels alone."""

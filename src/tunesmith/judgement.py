@@ -26,6 +26,8 @@ class Judgement:
     base: Scores = field(default_factory=dict)
     baselines: dict[str, Scores] = field(default_factory=dict)
     verdict: stats.Verdict | None = None
+    win_rate: Score | None = None
+    """Of tasks with references: the share of rows whose reference the tuned model finds likelier than the base."""
     base_judged: Judged | None = None
 
 
@@ -64,6 +66,7 @@ def compare(
     judgement.base = {split: stats.scores(task, judged.measured)}
     metric = headline(task, judgement.scores[split])
     judgement.verdict = stats.compare(task, metric, judged.measured, judgement.tuned.measured)
+    judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
     yield "baselines"
     for name, answers in task.baselines(train, rows).items():
         measured = judge_answers(task, rows, answers).measured

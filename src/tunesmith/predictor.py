@@ -142,6 +142,7 @@ class Predictor:
             "base": judging.as_json(result.base),
             "baselines": {name: judging.as_json(found) for name, found in result.baselines.items()},
             "verdict": vars(result.verdict) if result.verdict else None,
+            "win_rate": vars(result.win_rate) if result.win_rate else None,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "tokens": {"real": 0, "padded": 0, "label": 0},
             "peak_memory_bytes": fit.peak_bytes(),

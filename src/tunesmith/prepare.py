@@ -66,14 +66,16 @@ class Prepared:
     def plan(self) -> Plan:
         """The order of the training rows."""
         train = self.recipe.train
-        return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle)
+        groups = tuple(self.task.groups(self.train_rows) or ())
+        return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle, groups)
 
     def batches(self, budget: int) -> Batches:
         """The micro-batches of every update."""
         task, model = self.task, self.model
         varies = type(task).vary is not Task.vary
         vary = (lambda example, rng: task.vary(example, model, rng)) if varies else None
-        return Batches(self.train_rows, self.examples, self.plan(), budget, vary)
+        mix = task.mix if type(task).mix is not Task.mix else None
+        return Batches(self.train_rows, self.examples, self.plan(), budget, vary, mix)
 
     def schedule(self) -> Schedule:
         """Updates, warm-up and decay."""

@@ -63,6 +63,8 @@ class Result(Shape):
     baselines: dict[str, Scores]
     verdict: Verdict | None
     """None when there is no base to compare with."""
+    win_rate: ScoreShape | None
+    """Share of rows whose reference the tuned model finds likelier than the base does; None without references."""
     seconds: dict[str, float]
     """Phase -> seconds of wall time."""
     tokens: TokenCounts

@@ -78,6 +78,20 @@ def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats
     return Verdict(outcome, name, float(difference), float(low), float(high), p)
 
 
+def win_rate(base: Measured, tuned: Measured, repeats: int = REPEATS) -> Score | None:
+    """The share of rows whose reference the second system finds likelier, a token, than the first; a tie is half a win.
+    None for systems without a loss a token."""
+    if not all({"loss", "tokens"} <= found.values.keys() for found in (base, tuned)):
+        return None
+    tokens = tuned.values["tokens"][:, 0]
+    known = tokens > 0
+    gain = (base.values["loss"] - tuned.values["loss"])[known, 0]
+    wins = 0.5 * (1 + np.sign(gain))
+    spread = _draws(len(wins), repeats) @ wins / len(wins)
+    low, high = np.quantile(spread, [0.025, 0.975])
+    return Score(float(wins.mean()), float(low), float(high), len(wins))
+
+
 def _summed(task: Task, measured: Measured) -> Measured:
     """The measures that are summed."""
     names = [name for name in measured.rows if name not in task.each]

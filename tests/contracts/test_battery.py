@@ -14,6 +14,7 @@ import tiny
 from tunesmith import load as load_run
 from tunesmith import plugins, recipefile, run
 from tunesmith.events import Finished, Updated
+from tunesmith.models import adapters
 from tunesmith.prepare import prepare
 from tunesmith.train import evaluate
 from tunesmith.train.accumulate import Piece, accumulate
@@ -38,13 +39,13 @@ PAIRS = [
 ]
 
 
-def close_to(answer: Any) -> Any:
+def close_to(answer: Any, by: float = 1e-5) -> Any:
     """Numbers to rounding: another batch around a row may change its last bits."""
     if isinstance(answer, dict):
-        return {key: close_to(value) for key, value in answer.items()}
+        return {key: close_to(value, by) for key, value in answer.items()}
     if isinstance(answer, list):
-        return [close_to(value) for value in answer]
-    return pytest.approx(answer, abs=1e-5) if isinstance(answer, float) else answer
+        return [close_to(value, by) for value in answer]
+    return pytest.approx(answer, abs=by) if isinstance(answer, float) else answer
 
 
 def asked_of(task: str, prepared: Any, row: Any) -> dict[str, Any]:
@@ -54,16 +55,6 @@ def asked_of(task: str, prepared: Any, row: Any) -> dict[str, Any]:
     if "image" in raw:
         raw["image"] = row["image"]
     return {k: v[:-1] if k == "messages" else v for k, v in raw.items() if k not in target}
-
-
-@pytest.fixture
-def values(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    def make(task: str, family: str, method: str, **changes: Any) -> dict[str, Any]:
-        model = request.getfixturevalue(family.replace("-", "_"))
-        rows = samples.write(task, tmp_path)
-        return tiny.recipe_values(model, rows, tmp_path / "runs", task=task, method=method, **changes)
-
-    return make
 
 
 def test_every_task_has_rows_for_the_battery() -> None:
@@ -189,3 +180,20 @@ def test_head_of_a_model_with_tied_embeddings_is_refused_with_a_reason(chats_jso
 def test_head_of_a_model_without_one_is_refused_with_a_reason(values: Any, task: str) -> None:
     with pytest.raises(recipefile.RecipeError, match="has no head"):
         prepare(recipefile.build(values(task, "encoder", "head")))
+
+
+@pytest.mark.parametrize(("task", "family"), [pair for pair in FAMILIES if pair[1] != "vision"])
+def test_adapters_merged_into_the_weights_keep_the_answers(values: Any, task: str, family: str) -> None:
+    prepared = prepare(recipefile.build(values(task, family, "lora")))
+    model, known = prepared.model, prepared.task
+    generator = torch.Generator().manual_seed(0)
+    for _, adapter in adapters.found(model.net):
+        adapter.lora_B.data = 0.05 * torch.randn(adapter.lora_B.shape, generator=generator)
+    rows = prepared.splits.rows["validation"][:4]
+    before = evaluate.judge(model, known, rows, answers=2)
+    adapters.merge(model.net)
+    assert not list(adapters.found(model.net))
+    after = evaluate.judge(model, known, rows, answers=2)
+    assert before.answers == close_to(after.answers, 1e-3)
+    for name, matrix in before.measured.values.items():
+        assert np.allclose(matrix, after.measured.values[name], rtol=1e-3, atol=1e-3), name

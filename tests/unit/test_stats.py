@@ -103,3 +103,16 @@ def test_metrics_carry_the_rows_they_rest_on() -> None:
     found = stats.scores(Chat(), measured, 50)
     assert found["mean_token_loss"].n == 30
     assert found["answer_exact_match"].n == 4
+
+
+def test_a_win_rate_counts_rows_by_their_loss_a_token_and_ties_by_half() -> None:
+    def of(losses: list[float], tokens: list[float]) -> Measured:
+        ids = np.arange(len(losses))
+        columns = {"loss": np.array(losses)[:, None], "tokens": np.array(tokens)[:, None]}
+        return Measured(dict.fromkeys(columns, ids), columns)
+
+    base, tuned = of([4.0, 2.0, 3.0, 1.0, 0.0], [2, 2, 3, 1, 0]), of([3.0, 2.0, 6.0, 0.5, 0.0], [2, 2, 3, 1, 0])
+    found = stats.win_rate(base, tuned)
+    assert found is not None and (found.value, found.n) == (2.5 / 4, 4)
+    assert 0 <= found.low < found.value < found.high <= 1
+    assert stats.win_rate(Measured(), tuned) is None

@@ -21,6 +21,8 @@ class Plan:
     batch_size: int
     seed: int
     shuffle: bool
+    groups: tuple[int, ...] = ()
+    """The group of each row, where every epoch draws all groups equally often; empty where each row comes once."""
 
     @property
     def per_epoch(self) -> int:
@@ -30,13 +32,33 @@ class Plan:
     def at(self, step: int) -> list[int]:
         """Row numbers of an update, in their order."""
         epoch, place = divmod(step, self.per_epoch)
-        order = _order(self.rows, self.seed, epoch) if self.shuffle else range(self.rows)
+        if self.groups:
+            order: Sequence[int] = _balanced(self.groups, self.seed, epoch)
+        else:
+            order = _order(self.rows, self.seed, epoch) if self.shuffle else range(self.rows)
         return [int(k) for k in order[place * self.batch_size : (place + 1) * self.batch_size]]
 
 
 @lru_cache(maxsize=4)
 def _order(rows: int, seed: int, epoch: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng((seed, epoch)).permutation(rows).tolist())
+
+
+@lru_cache(maxsize=4)
+def _balanced(groups: tuple[int, ...], seed: int, epoch: int) -> tuple[int, ...]:
+    """As many rows as there are, of every group equally many (one more or less): those of a small group come again,
+    after all of it came once; of a large one others come in each epoch."""
+    rng = np.random.default_rng((seed, epoch))
+    held = np.array(groups)
+    names = np.unique(held)
+    shares = np.full(len(names), len(held) // len(names))
+    shares[rng.permutation(len(names))[: len(held) % len(names)]] += 1
+    drawn = []
+    for name, share in zip(names, shares, strict=True):
+        rows = np.flatnonzero(held == name)
+        rounds = [rng.permutation(rows) for _ in range(-(-int(share) // len(rows)))]
+        drawn.append(np.concatenate(rounds)[:share] if rounds else rows[:0])
+    return tuple(rng.permutation(np.concatenate(drawn)).tolist())
 
 
 def cut(lengths: Sequence[int], budget: int, layout: Literal["packed", "padded"] = "packed") -> list[list[int]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.contracts import Change, Pixels
+from tunesmith.contracts import Blend, Change, Pixels
 from tunesmith.errors import DataError
 
 _MOST_PIXELS = 2**28
@@ -31,8 +31,24 @@ class ImageReader:
         image = open_image(Path(pixels.path))
         if pixels.change is not None:
             image = changed(image, pixels.change, np.random.default_rng(pixels.seed))
-        made = self.processor(image, return_tensors="np")["pixel_values"][0]
-        return torch.from_numpy(np.asarray(made, dtype=np.float32))
+        made = torch.from_numpy(
+            np.asarray(self.processor(image, return_tensors="np")["pixel_values"][0], dtype=np.float32)
+        )
+        return made if pixels.blend is None else blended(made, self.pixels(pixels.blend.other), pixels.blend)
+
+
+def blended(image: Tensor, other: Tensor, blend: Blend) -> Tensor:
+    """[channels, height, width] of two: a mean of both (mixup, Zhang et al. 2018, arXiv:1710.09412), or the first with
+    a box of the second (CutMix, Yun et al. 2019, arXiv:1905.04899)."""
+    if blend.box is None:
+        return image * blend.share + other * (1 - blend.share)
+    height, width = image.shape[1:]
+    left, top, right, bottom = blend.box
+    rows = slice(round(top * height / 16), round(bottom * height / 16))
+    columns = slice(round(left * width / 16), round(right * width / 16))
+    made = image.clone()
+    made[:, rows, columns] = other[:, rows, columns]
+    return made
 
 
 def open_image(path: Path) -> Any:

@@ -54,6 +54,7 @@ def summary(
         "base": as_json(result.base),
         "baselines": {name: as_json(found) for name, found in result.baselines.items()},
         "verdict": asdict(result.verdict) if result.verdict else None,
+        "win_rate": asdict(result.win_rate) if result.win_rate else None,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "tokens": {name: int(value) for name, value in tokens.items()},
         "peak_memory_bytes": peak,
@@ -110,11 +111,20 @@ def _head(summed: dict[str, Any]) -> str:
         f"**{tables.verdict_line(summed)}**",
         tables.markdown(tables.comparison(summed)),
         "\\* headline; brackets are 95 % bootstrap intervals.",
+        *_wins(summed),
         f"Time: {seconds}. Tokens computed in training: {tokens['real']:,} real, {tokens['padded']:,} padding; "
         f"{tokens['label']:,} targets. Peak memory {summed['peak_memory_bytes'] / 2**30:.2f} GB.",
         *(f"Note: {note}." for note in summed["notes"]),
     ]
     return "\n\n".join(lines)
+
+
+def _wins(summed: dict[str, Any]) -> list[str]:
+    wins = summed["win_rate"]
+    if wins is None:
+        return []
+    share = f"{wins['value']:.1%} [{wins['low']:.1%}, {wins['high']:.1%}] of {wins['n']:,}"
+    return [f"The tuned model finds {share} references likelier than the base does."]
 
 
 def _curves(run: RunDir, prepared: Prepared, summed: dict[str, Any]) -> str:

@@ -11,7 +11,21 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Change, Column, Example, Pixels, Purpose, Reader, Row, Shown, Sums, Vector
+from tunesmith.contracts import (
+    Answer,
+    Blend,
+    Change,
+    Column,
+    Example,
+    Loss,
+    Pixels,
+    Purpose,
+    Reader,
+    Row,
+    Shown,
+    Sums,
+    Vector,
+)
 from tunesmith.errors import DataError
 from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification
 
@@ -42,6 +56,14 @@ class ImageClassification(TextClassification):
 
     colour: Annotated[float, Ge(0), Lt(1)] = 0.1
     """How far brightness, contrast and colour are moved in training; 0 leaves them."""
+
+    mixup: Annotated[float, Ge(0)] = 0.0
+    """Mix images of an update in pairs, their labels with them: the share is drawn from Beta(mixup, mixup). 0.2 is
+    usual, 0 leaves them."""
+
+    cutmix: Annotated[float, Ge(0)] = 0.0
+    """Put a box of another image of the update into each: its area is drawn from Beta(cutmix, cutmix). 1 is usual. With
+    `mixup` too, each image gets one or the other."""
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """The image must be there and readable, the label one plain value."""
@@ -81,6 +103,42 @@ class ImageClassification(TextClassification):
             return example
         seen = replace(example.parts["image"], change=change, seed=int(rng.integers(2**63)))
         return replace(example, parts={"image": seen})
+
+    def mix(self, examples: Sequence[Example], rng: np.random.Generator) -> Sequence[Example]:
+        """Each with a part of another of the update; its target is then (label, the other's label, share)."""
+        if not (self.mixup or self.cutmix):
+            return examples
+        partners = rng.permutation(len(examples))
+        made = []
+        for example, number in zip(examples, partners, strict=True):
+            other = examples[int(number)]
+            boxed = bool(self.cutmix) and (not self.mixup or rng.random() < 0.5)
+            share, box = _box(rng, self.cutmix) if boxed else (float(rng.beta(self.mixup, self.mixup)), None)
+            pixels = replace(example.parts["image"], blend=Blend(other.parts["image"], share, box))
+            made.append(replace(example, parts={"image": pixels}, target=(example.target, other.target, share)))
+        return made
+
+    def weights(self, examples: Sequence[Example]) -> dict[str, float]:
+        """As for texts; of a mixed image, by the shares of both labels."""
+        total = 0.0
+        for example in examples:
+            mixed = example.target if isinstance(example.target, tuple) else (example.target, -1, 1.0)
+            for label, share in ((mixed[0], mixed[2]), (mixed[1], 1 - mixed[2])):
+                total += share * self.weight_of(label) if label >= 0 else 0.0
+        return {"loss": total}
+
+    def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
+        """As for texts; of a mixed image, by the shares of both labels."""
+        logits = self.logits(model, examples)
+        firsts = [e.target[0] if isinstance(e.target, tuple) else e.target for e in examples]
+        found = self.label_losses(logits, firsts)
+        mixed = [k for k, e in enumerate(examples) if isinstance(e.target, tuple)]
+        if mixed:
+            shares = found.new_ones(len(examples))
+            shares[mixed] = found.new_tensor([examples[k].target[2] for k in mixed])
+            seconds = [e.target[1] if isinstance(e.target, tuple) else -1 for e in examples]
+            found = shares * found + (1 - shares) * self.label_losses(logits, seconds)
+        return {"loss": Loss(found.sum(), self.weights(examples)["loss"])}
 
     def logits(self, model: Model, examples: Sequence[Example]) -> Any:
         """[rows, labels]"""
@@ -122,6 +180,14 @@ class ImageClassification(TextClassification):
         fitted = LogisticRegression(C=1.0, max_iter=200).fit(grid(train), [row["label"] for row in train])
         found["colours_linear"] = [self._answer(fitted.classes_, line) for line in fitted.predict_proba(grid(rows))]
         return found
+
+
+def _box(rng: np.random.Generator, alpha: float) -> tuple[float, tuple[int, int, int, int]]:
+    """A box in sixteenths, and the share of the image outside of it."""
+    side = np.sqrt(1 - rng.beta(alpha, alpha))
+    width = height = round(16 * float(side))
+    left, top = int(rng.integers(17 - width)), int(rng.integers(17 - height))
+    return 1 - width * height / 256, (left, top, left + width, top + height)
 
 
 plugin = ImageClassification

@@ -35,9 +35,10 @@ class TextClassification(Task):
     headline: ClassVar[Metric] = Metric("macro_f1", higher_is_better=True)
     families: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
-    balance: Literal["none", "weights", "logits"] = "none"
-    """What to do about rare labels: nothing; weigh rows by the inverse of their label's share; or add the log of the
-    shares to the logits while training (Menon et al. 2021, arXiv:2007.07314), which favours all labels alike."""
+    balance: Literal["none", "weights", "sampling", "logits"] = "none"
+    """What to do about rare labels: nothing; weigh rows by the inverse of their label's share; draw rows of all labels
+    equally often; or add the log of the shares to the logits while training (Menon et al. 2021, arXiv:2007.07314),
+    which favours all labels alike."""
 
     focus: Annotated[float, Ge(0)] = 0.0
     """Of the focal loss (Lin et al. 2017, arXiv:1708.02002): rows that are told right weigh less, the more so the
@@ -116,30 +117,38 @@ class TextClassification(Task):
             target = self.labels.index(label) if label in self.labels else -1
         return [Example(row.id, {"text": labelled.tokens(row, reader)}, target)]
 
+    def groups(self, rows: Sequence[Row]) -> Sequence[int] | None:
+        """The labels, where they are to be drawn equally often."""
+        return [self.labels.index(row["label"]) for row in rows] if self.balance == "sampling" else None
+
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every row counts once, or by its label's weight."""
-        return {"loss": float(sum(self._weight(example.target) for example in examples if example.target >= 0))}
+        return {"loss": float(sum(self.weight_of(example.target) for example in examples if example.target >= 0))}
 
-    def _weight(self, label: int) -> float:
-        """1 on average over the training rows."""
+    def weight_of(self, label: int) -> float:
+        """What a row of a label counts: 1 on average over the training rows."""
         return 1.0 / (self.shares[label] * len(self.labels)) if self.balance == "weights" else 1.0
 
     def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
         """Cross entropy of the label, summed over rows."""
+        losses = self.label_losses(self.logits(model, examples), [example.target for example in examples])
+        return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
+
+    def label_losses(self, logits: Any, targets: Sequence[int]) -> Any:
+        """[rows], weighted; 0 where the target is -1."""
         import torch
 
         from tunesmith.models.loss import row_losses
 
-        logits = self.logits(model, examples)
         if self.balance == "logits":
             logits = logits + torch.tensor(self.shares, device=logits.device).log().to(logits.dtype)
-        losses = row_losses(logits, [example.target for example in examples], self.smoothing)
+        losses = row_losses(logits, targets, self.smoothing)
         if self.focus:
             losses = losses * (1 - (-losses).exp()).clamp(min=0).pow(self.focus)
         if self.balance == "weights":
-            known = [self._weight(example.target) if example.target >= 0 else 0.0 for example in examples]
+            known = [self.weight_of(label) if label >= 0 else 0.0 for label in targets]
             losses = losses * torch.tensor(known, dtype=losses.dtype, device=losses.device)
-        return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
+        return losses
 
     def logits(self, model: Model, examples: Sequence[Example]) -> Any:
         """[rows, labels]"""

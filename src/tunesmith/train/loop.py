@@ -20,6 +20,9 @@ from tunesmith.models.model import Model
 from tunesmith.train.accumulate import Piece, accumulate, piece_seed
 from tunesmith.train.optimizer import Optimizer, Schedule, clip
 
+_MIXED = 2**40
+"""Keeps the generators of updates apart from those of epochs and rows."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -32,9 +35,15 @@ class Batches:
     budget: int
     vary: Callable[[Example, np.random.Generator], Example] | None = None
     """What an epoch makes of an example."""
+    mix: Callable[[Sequence[Example], np.random.Generator], Sequence[Example]] | None = None
+    """What an update makes of its examples."""
 
-    def chosen(self, step: int) -> list[Example]:
+    def chosen(self, step: int) -> Sequence[Example]:
         """The examples of an update, in the plan's order, as this epoch sees them."""
+        made = self._varied(step)
+        return made if self.mix is None else self.mix(made, np.random.default_rng((self.plan.seed, _MIXED, step)))
+
+    def _varied(self, step: int) -> list[Example]:
         rows = self.plan.at(step)
         if self.vary is None:
             return [example for k in rows for example in self.examples[k]]

@@ -238,3 +238,57 @@ def test_the_gates_of_lite0_are_left_out_at_work_and_put_back_when_saved(tmp_pat
     assert sum(p.numel() for p in net.efficientnet.parameters()) > sum(
         p.numel() for p in predictor.model.base.parameters()
     )
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_images_do_not_depend_on_how_the_batch_was_cut_and_their_shares_are_of_pixels(
+    vision: Path, tmp_path: Path, options: dict[str, float]
+) -> None:
+    from tunesmith.train.accumulate import Piece, accumulate
+
+    prepared = ready(vision, tmp_path, task={"name": "image-classification", "crop": 1.0, "colour": 0.0, **options})
+    model, task = prepared.model, prepared.task
+    examples = list(prepared.batches(10**6).chosen(1))
+    assert list(prepared.batches(64).chosen(1)) == examples
+    model.net.eval()
+    found = []
+    for size in (len(examples), 3, 1):
+        pieces = [Piece(0, examples[at : at + size]) for at in range(0, len(examples), size)]
+        losses = accumulate(model, task, pieces, task.weights(examples))
+        found.append((float(losses["loss"]), torch.cat([p.grad.flatten() for _, p in model.trained()])))  # type: ignore[union-attr]
+        model.forget_gradients()
+    for loss, grads in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=5e-6)
+        assert float((grads - found[0][1]).norm() / found[0][1].norm()) < 5e-6
+    for example in examples:
+        image = example.parts["image"]
+        whole = model.reads.pixels(image)  # type: ignore[union-attr]
+        first, second = (model.reads.pixels(Pixels(part.path)) for part in (image, image.blend.other))  # type: ignore[union-attr]
+        if image.blend.box is None:
+            assert torch.allclose(whole, image.blend.share * first + (1 - image.blend.share) * second, atol=1e-5)
+            continue
+        left, top, right, bottom = image.blend.box
+        assert image.blend.share == 1 - (right - left) * (bottom - top) / 256
+        taken = (whole == second).all(0)
+        assert taken.float().mean() >= 1 - image.blend.share
+        assert torch.equal(whole[:, ~taken], first[:, ~taken])
+
+
+def test_the_loss_of_a_mixed_image_is_of_both_labels_by_their_shares(vision: Path, tmp_path: Path) -> None:
+    prepared = ready(vision, tmp_path, task={"name": "image-classification", "mixup": 1.0})
+    task, model = prepared.task, prepared.model
+    examples = list(prepared.batches(10**6).chosen(0))
+    with torch.no_grad():
+        logs = task.logits(model, examples).log_softmax(-1)  # type: ignore[attr-defined]
+        found = task.loss(model, examples)["loss"]
+    by_hand = sum(-s * logs[k, a] - (1 - s) * logs[k, b] for k, (a, b, s) in enumerate(e.target for e in examples))
+    assert float(found.total) == pytest.approx(float(by_hand), rel=1e-5)
+    assert found.weight == pytest.approx(len(examples))
+
+
+def test_a_run_with_mixed_images_resumes_to_the_same_bits(vision: Path, tmp_path: Path) -> None:
+    rows = samples.write("image-classification", tmp_path)
+    task = {"name": "image-classification", "mixup": 0.2, "cutmix": 1.0}
+    values = tiny.recipe_values(vision, rows, tmp_path / "a", task=task)
+    whole = tiny.last_bits(values)
+    assert tiny.last_bits({**values, "run": {"dir": str(tmp_path / "b")}}, stop_at=3) == whole

@@ -174,3 +174,17 @@ def test_labels_in_one_text_are_parted_and_counted_once() -> None:
         task.learn([Row(0, {"text": "a", "label_set": []}, "f", 1)])
     with pytest.raises(DataError, match="has the number 2"):
         TextRegression().learn([Row(k, {"text": "a", "label_number": 2.0}, "f", k) for k in range(3)])
+
+
+def test_balanced_sampling_draws_rare_labels_as_often_as_others_and_resumes(encoder: Path, tmp_path: Path) -> None:
+    rows = [row for k, row in enumerate(tiny.label_rows()) if k % 3 < 2 or k % 9 == 2]
+    prepared = ready(encoder, tmp_path, rows, {"name": "text-classification", "balance": "sampling"})
+    plan = prepared.plan()
+    drawn = [prepared.train_rows[k]["label"] for step in range(plan.per_epoch) for k in plan.at(step)]
+    counts = [drawn.count(label) for label in prepared.task.classes()]
+    assert max(counts) - min(counts) <= 1 and sum(counts) == len(prepared.train_rows)
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    task = {"name": "text-classification", "balance": "sampling"}
+    values = tiny.recipe_values(encoder, file, tmp_path / "a", task=task)
+    whole = tiny.last_bits(values)
+    assert tiny.last_bits({**values, "run": {"dir": str(tmp_path / "b")}}, stop_at=3) == whole

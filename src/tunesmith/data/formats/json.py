@@ -1,4 +1,7 @@
-"""A JSON file that holds a list of objects, or an object with such a list under `data` or `rows`."""
+"""A JSON file that holds a list of objects, or an object with such a list under `data` or `rows`.
+
+SQuAD's own nesting (articles, paragraphs, questions) comes as one row a question.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from tunesmith.errors import DataError
 
 suffixes = (".json",)
 _SPACE = re.compile(r"[ \t\r\n]*")
-_LIST = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"(?:data|rows)"[ \t\r\n]*:[ \t\r\n]*\[')
+_WS = r"[ \t\r\n]*"
+_PLAIN = rf'"[^"\\]*"{_WS}:{_WS}(?:"[^"\\]*"|[-\w.+]+){_WS},{_WS}'
+_LIST = re.compile(rf'{_WS}\{{{_WS}(?:{_PLAIN})*"(?:data|rows)"{_WS}:{_WS}\[')
+"""The list, after members that are a text or a number, such as SQuAD's version."""
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
@@ -41,7 +47,9 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
             bad = line + text.count("\n", at, fault.pos) if isinstance(fault, json.JSONDecodeError) else line
             reason = fault.msg if isinstance(fault, json.JSONDecodeError) else fault
             raise DataError(f"the file is not valid JSON: {reason}", where=f"{path}:{bad}") from None
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(value.get("paragraphs"), list):
+            yield from _questions(path, line, value)
+        elif isinstance(value, dict):
             yield line, value
         else:
             yield BadRow(str(path), line, f"the row is a {type(value).__name__}, not an object with columns")
@@ -51,6 +59,21 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
         elif text[at : at + 1] != "]":
             here = 1 + text.count("\n", 0, at)
             raise DataError("the file is not valid JSON: the list of rows does not end", where=f"{path}:{here}")
+
+
+def _questions(path: Path, line: int, article: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """The questions of an article of SQuAD 1 or 2; the line is the one that the article begins in."""
+    for paragraph in article["paragraphs"]:
+        asked = paragraph.get("qas") if isinstance(paragraph, dict) else None
+        if not isinstance(asked, list) or not isinstance(paragraph.get("context"), str):
+            yield BadRow(str(path), line, "a paragraph of this article lacks `context` or `qas`")
+            continue
+        for question in asked:
+            if not isinstance(question, dict):
+                yield BadRow(str(path), line, "a question of this article is no object")
+                continue
+            row = {key: value for key, value in question.items() if key != "plausible_answers"}
+            yield line, {"title": article.get("title"), "context": paragraph["context"], **row}
 
 
 def _skip(text: str, at: int) -> int:
