@@ -20,7 +20,7 @@ THREADS = 2
 QUIET = 0.1
 """Cores that other programs may keep busy: two threads that wait for each other suffer far more than their share."""
 _SIDES = {"ours": sys.executable, "theirs": str(peers.PEERS.python), "factory": str(peers.FACTORY.python)}
-_SIDES["tokens"] = _SIDES["theirs"]
+_SIDES |= dict.fromkeys(("tokens", "images"), _SIDES["theirs"])
 
 Side = dict[str, Any]
 """What a side wrote: losses, tokens, labels, train_seconds, moved ... with wall_seconds and peak_bytes."""

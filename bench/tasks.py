@@ -43,6 +43,8 @@ class Line:
     floor: list[Any] | None = None
     """[metric, value] of a cheap system measured elsewhere."""
     note: str = ""
+    elsewhere: list[str] | None = None
+    """[data set, its column of texts]: other texts that tuned and base are scored on too, to see what was forgotten."""
 
 
 LINES = [Line(**line) for line in json.loads((ROOT / "bench" / "tasks.json").read_text(encoding="utf-8"))]
@@ -100,8 +102,27 @@ def train(line: Line) -> dict[str, Any]:
     if done.returncode:
         sys.exit(f"{line.name} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1] if done.stdout[0] != "{" else done.stdout)
-    result.pop("run")
+    run = result.pop("run")
+    if line.elsewhere is not None:
+        result["elsewhere"] = elsewhere(line, run, work)
     return result
+
+
+def elsewhere(line: Line, run: str, work: Path) -> dict[str, Any]:
+    """Scores of base and tuned on the texts of another data set."""
+    assert line.elsewhere is not None
+    name, column = line.elsewhere
+    texts = [json.loads(row)[column] for row in (data_folder(name) / "test.jsonl").read_text().splitlines()]
+    file = work / "elsewhere.jsonl"
+    own = line.keys["data.columns"]["text"]
+    file.write_text("".join(json.dumps({own: text}) + "\n" for text in texts), encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("tunesmith")), "evaluate", run, "--data", str(file), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{line.name} failed:\n{done.stderr[-3000:]}")
+    found = json.loads(done.stdout)
+    kept = {system: found[system]["data"][found["headline"]] for system in ("scores", "base")}
+    return {"data": name, "tuned": kept["scores"], "base": kept["base"], "verdict": found["verdict"]}
 
 
 def misses(line: Line, result: dict[str, Any]) -> list[str]:
@@ -146,8 +167,18 @@ def cells(found: dict[str, Any]) -> list[str]:
         number(base["value"]) if base else "-", ", ".join(cheap) or "-",
         (f"{floor} (here {number(result['scores'][split][found['floor'][0]]['value'])})" if floor else "-"),
         f"{result['seconds'].get('train', 0):.0f} of {seconds:.0f} s", f"{result['peak_memory_bytes'] / 2**30:.1f} GB",
-        "; ".join(filter(None, [found["note"], *(miss.partition(": ")[2] for miss in found["misses"])])),
+        "; ".join(filter(None, [found["note"], forgotten(result), *(m.partition(": ")[2] for m in found["misses"])])),
     ]  # fmt: skip
+
+
+def forgotten(result: dict[str, Any]) -> str:
+    """What became of other texts, in words."""
+    if "elsewhere" not in result:
+        return ""
+    there = result["elsewhere"]
+    base, tuned, verdict = there["base"], there["tuned"], there["verdict"]
+    spread = f"[{verdict['low']:+.3f}, {verdict['high']:+.3f}]"
+    return f"on {there['data']}, {base['value']:.3f} became {tuned['value']:.3f} (difference {spread})"
 
 
 def number(value: float) -> str:

@@ -51,10 +51,8 @@ def train(recipe: dict[str, Any]) -> dict[str, Any]:
     result = json.loads((made.report / "report.json").read_text(encoding="utf-8"))
     # Running the frozen blocks once, before the first update, is part of training.
     seconds += result["seconds"].get("trunk", 0.0)
-    rows = [example.parts["text"] for row in prepared.examples for example in row]
     return {
-        "ids": [row.ids for row in rows],
-        "trained": [row.trained for row in rows],
+        **_read(prepared),
         "losses": [update.losses["loss"] for update in updates],
         "tokens": [update.tokens for update in updates],
         "padded": sum(update.padded for update in updates),
@@ -69,10 +67,18 @@ def train(recipe: dict[str, Any]) -> dict[str, Any]:
         "peak_bytes": result["peak_memory_bytes"],
         "phases": result["seconds"],
         "accuracy": result["scores"].get("test", {}).get("accuracy", {}).get("value"),
-        "gflop": work(prepared, len(updates)) / 1e9,
+        "gflop": 0.0 if prepared.model.family == "vision" else work(prepared, len(updates)) / 1e9,
         "sgemm": {library.name: sgemm(library) for library in (BLAS, ONEDNN) if library is BLAS or available()},
         "matmul": prepared.model.matmul.name,
     }
+
+
+def _read(prepared: Prepared) -> dict[str, Any]:
+    """What was read of each row of text."""
+    if prepared.model.family == "vision":
+        return {}
+    rows = [example.parts["text"] for row in prepared.examples for example in row]
+    return {"ids": [row.ids for row in rows], "trained": [row.trained for row in rows]}
 
 
 def evaluate(recipe: dict[str, Any]) -> dict[str, Any]:

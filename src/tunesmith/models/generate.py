@@ -61,6 +61,7 @@ def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told)
         decoder_start_token_id=model.text.start,
         forced_bos_token_id=forced_start(model.text, told),
     )
+    model.lend_matmul()
     order = sorted(range(len(sources)), key=lambda k: len(sources[k].ids))
     made: dict[int, Generated] = {}
     net: Any = model.net

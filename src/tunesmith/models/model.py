@@ -351,9 +351,7 @@ class Model:
                 x = self.kept.take(rows, stream.filler, next(self.base.parameters()))
                 start = None if x is None else (self.kept.blocks, x)
             return bodies.run(body, stream, self.depth, look, start=start, checkpointing=self.checkpointing)
-        for module in self.base.modules():
-            if isinstance(module, FastLinear):
-                module.matmul = self.matmul
+        self.lend_matmul()
         net: Any = self.base
         if self.checkpointing and not self._stock_checkpointing:
             net.gradient_checkpointing_enable({"use_reentrant": False})
@@ -370,6 +368,12 @@ class Model:
             self._checked = True
         states = out.last_hidden_state[0]
         return torch.as_tensor(states if look is None else states[look.index])
+
+    def lend_matmul(self) -> None:
+        """Have the fast layers of stock blocks multiply by this model's library."""
+        for module in self.base.modules():
+            if isinstance(module, FastLinear):
+                module.matmul = self.matmul
 
     def _wide(self, stream: Stream, look: Look) -> bool:
         """Whether the last block would keep more for the tokens looked at than it saves: their attention is not the

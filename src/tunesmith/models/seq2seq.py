@@ -127,6 +127,7 @@ def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tok
     """The decoder's last states [positions, width], at positions of the targets laid end to end, ready for
     `output_layer`."""
     net: Any = model.net
+    model.lend_matmul()
     ids, mask = model.padded(sources)
     written, there = model.padded(targets)
     kind = model.config.model_type
