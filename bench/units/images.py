@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.measure import alternate, brief, data_folder, equal, goals, ratios, side, work_folder
 
-ROWS, BATCH, SIZE, RATE, ROUNDS, TOLERANCE = 640, 32, 128, 5e-4, 2, 1e-3
+ROWS, BATCH, SIZE, RATE, ROUNDS, TOLERANCE = 640, 32, 128, 2e-5, 2, 1e-3
 
 
 def main() -> dict[str, Any]:

@@ -172,15 +172,18 @@ def test_swiglu_and_the_norm_and_their_gradients_are_autograds(adapted: bool) ->
 
 
 @pytest.mark.parametrize("learns", [True, False])
-def test_losses_in_chunks_are_the_cross_entropy_of_the_whole(learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+def test_losses_in_chunks_are_the_cross_entropy_of_the_whole(
+    learns: bool, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loss, "_CHUNK", 1)  # chunks of 32 rows
-    head = nn.Linear(5, 11, bias=False, dtype=torch.float64).requires_grad_(learns)
+    head = nn.Linear(5, 11, bias=bias, dtype=torch.float64).requires_grad_(learns)
     states, labels = made(1, 100, 5).requires_grad_(), torch.arange(100) % 11
     pull = made(2, 100)
     ours = loss.label_losses(states, head, labels, BLAS)
     plain = nn.functional.cross_entropy(head(states), labels, reduction="none")
     assert torch.allclose(ours, plain, atol=1e-12)
-    learning = [states, head.weight] if learns else [states]
+    learning = [states, *head.parameters()] if learns else [states]
     wanted = torch.autograd.grad(plain, learning, pull)
     for a, b in zip(torch.autograd.grad(ours, learning, pull), wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-11)

@@ -42,9 +42,9 @@ def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul
     Logits are made, used and forgotten in chunks, so memory does not grow with labels x vocabulary. With a frozen head
     the gradient of the states is made with them; one that learns makes its logits again in the backward.
     """
-    if type(head) is not nn.Linear or head.bias is not None:
+    if type(head) is not nn.Linear:
         return cross_entropy(fine(head(states)), labels, reduction="none")
-    losses: Tensor = _LabelLosses.apply(states, head.weight, labels, matmul)
+    losses: Tensor = _LabelLosses.apply(states, head.weight, head.bias, labels, matmul)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -54,40 +54,47 @@ _CHUNK = 2**24
 
 class _LabelLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, labels: Tensor, matmul: Matmul) -> Tensor:
-        wants_states, wants_weight, *_ = ctx.needs_input_grad
-        early = wants_states and not wants_weight
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, matmul: Matmul
+    ) -> Tensor:
+        wants_states, wants_weight, wants_bias, *_ = ctx.needs_input_grad
+        early = wants_states and not (wants_weight or wants_bias)
         losses = torch.empty(len(labels), dtype=_fine_dtype(states.dtype), device=states.device)
         grad = torch.empty_like(states) if early else None
-        for span, logs in _log_probabilities(states, weight, matmul):
+        for span, logs in _log_probabilities(states, weight, bias, matmul):
             wanted = labels[span, None]
             losses[span] = -logs.gather(1, wanted)[:, 0]
             if grad is not None:
                 grad[span] = matmul.mm(_minus_one(logs.exp_(), wanted).to(weight.dtype), weight)
         ctx.matmul = matmul
-        ctx.save_for_backward(*((grad, None, None, None) if early else (None, states, weight, labels)))
+        ctx.save_for_backward(*((grad, None, None, None, None) if early else (None, states, weight, bias, labels)))
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         pull = grads[0][:, None]
-        early, states, weight, labels = ctx.saved_tensors
+        early, states, weight, bias, labels = ctx.saved_tensors
         if early is not None:
-            return early.mul(pull.to(early.dtype)), None, None, None
+            return early.mul(pull.to(early.dtype)), None, None, None, None
         dstates, dweight = torch.empty_like(states), torch.zeros_like(weight)
-        for span, logs in _log_probabilities(states, weight, ctx.matmul):
+        dbias = None if bias is None else torch.zeros_like(bias)
+        for span, logs in _log_probabilities(states, weight, bias, ctx.matmul):
             dlogits = _minus_one(logs.exp_(), labels[span, None]).mul_(pull[span]).to(weight.dtype)
             dstates[span] = ctx.matmul.mm(dlogits, weight)
             ctx.matmul.add(dweight, dlogits.T, states[span])
-        return dstates, dweight, None, None
+            if dbias is not None:
+                dbias += dlogits.sum(0)
+        return dstates, dweight, dbias, None, None
 
 
-def _log_probabilities(states: Tensor, weight: Tensor, matmul: Matmul) -> Iterator[tuple[slice, Tensor]]:
+def _log_probabilities(
+    states: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul
+) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows and their log probabilities [chunk, vocabulary]."""
     rows = max(_CHUNK // len(weight), 32)
     for start in range(0, len(states), rows):
         span = slice(start, min(start + rows, len(states)))
-        logits = fine(matmul.linear(states[span], weight, None))
+        logits = fine(matmul.linear(states[span], weight, bias))
         yield span, torch._log_softmax(logits, -1, False, out=logits)  # row by row: in place is exact
 
 

@@ -163,4 +163,6 @@ def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tok
             use_cache=False,
         ).last_hidden_state
     found: Tensor = states[there.bool()][positions.to(states.device)]
+    if kind == "encoder-decoder":  # the first half of a BERT's output layer
+        found = net.decoder.cls.predictions.transform(found)
     return found
