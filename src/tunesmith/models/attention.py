@@ -202,7 +202,9 @@ def _dense_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, t
     """All heads of all rows of a group as one batch of small products. Returns what the backward needs."""
     few, width = k.shape[1], q.shape[2]
     qs = torch.mul(_fold(group.asking.take(q), few), terms.scale)
-    ks, vs = (group.take_keys(part).transpose(1, 2).contiguous() for part in (k, v))
+    ks, vs = (group.take_keys(part).transpose(1, 2) for part in (k, v))
+    if len(ks) > 1:  # of one row, the heads are a batch as they stand
+        ks, vs = ks.contiguous(), vs.contiguous()
     scores = torch.matmul(qs, ks.transpose(-1, -2))
     if group.mask is not None:
         shape = scores.shape

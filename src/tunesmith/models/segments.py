@@ -17,6 +17,8 @@ _FLASH_FROM = {True: 128, False: 384}
 """Length from which torch's flash kernel beats small products on two cores: causal (it skips half), and not."""
 _NEAR = 1.25
 """Lengths that may share a call: the longest over the shortest. Small products cost little, calls cost more."""
+_ALONE_FROM = 64
+"""Length from which other lengths have calls of their own: a row alone is not padded, and its heads need no copies."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ def _fit(run: list[_Asked], one: _Asked, causal: bool, flash: bool, near: bool) 
     if not near or (flash and longest >= _FLASH_FROM[causal]):
         return all(item.segment.length == longest and len(item.offsets) == len(one.offsets) for item in run)
     shortest = min(item.segment.length for item in (*run, one))
+    if longest >= _ALONE_FROM:
+        return longest == shortest
     return longest <= _NEAR * shortest + 4
 
 
