@@ -21,6 +21,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder that only runs in padded batches."""
+    return tiny.make_encoder(tmp_path_factory.mktemp("models") / "tiny-deberta", "deberta-v2")
+
+
+@pytest.fixture(scope="session")
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_decoder(tmp_path_factory.mktemp("models") / "tiny-llama")
 

@@ -206,7 +206,8 @@ def _jsonl(values: dict[str, Any], answer: Answer, *, first: bool) -> str:
 
 
 def _csv(values: dict[str, Any], answer: Answer, *, first: bool) -> str:
-    flat = {f"predicted_{k}": v for k, v in answer.items() if not isinstance(v, dict)}
+    plain = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for k, v in answer.items()}
+    flat = {f"predicted_{k}": v for k, v in plain.items() if not isinstance(v, dict)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if first:

@@ -158,6 +158,18 @@ def test_a_run_learns_restores_and_answers_the_same(values: Any, task: str, fami
     assert again.predict([asked_of(task, prepared, rows[0])])[0] == close_to(written["prediction"])
 
 
+PADDED = [(task, method) for task, family in FAMILIES if family == "encoder" for method in ("full", "lora")]
+
+
+@pytest.mark.parametrize(("task", "method"), PADDED)
+def test_in_padded_batches_a_task_moves_what_it_declares_and_answers_the_same_alone(
+    values: Any, task: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_what_is_declared_moves_and_the_rest_stays_to_the_bit(values, task, "padded", method)
+    if method == "full":
+        test_scores_do_not_depend_on_how_rows_are_put_together(values, task, "padded", monkeypatch)
+
+
 @pytest.mark.parametrize(("task", "family"), FAMILIES)
 def test_scores_do_not_depend_on_how_rows_are_put_together(
     values: Any, task: str, family: str, monkeypatch: pytest.MonkeyPatch
