@@ -68,8 +68,9 @@ def compare(
     judgement.verdict = stats.compare(task, metric, judged.measured, judgement.tuned.measured)
     judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
     yield "baselines"
-    for name, answers in task.baselines(train, rows).items():
-        measured = judge_answers(task, rows, answers).measured
+    answered = [row for row in rows if row.id in judgement.tuned.answers] or rows
+    for name, answers in task.baselines(train, answered).items():
+        measured = judge_answers(task, answered, answers).measured
         judgement.baselines[name] = {split: stats.scores(task, measured)}
 
 

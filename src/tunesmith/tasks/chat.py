@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -95,6 +96,22 @@ class Chat(Written):
             wanted and message.get("train", True)
             for wanted, message in zip(chosen[self.train_on], messages, strict=True)
         ]
+
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """The answer to the training question that shares the most words with what is asked, by TF-IDF."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        pairs = [
+            (_said(a), _said(b)) for row in train for a, b in pairwise(row["messages"]) if b["role"] == "assistant"
+        ]
+        asked = [_said(row["messages"][-2]) if len(row["messages"]) > 1 else "" for row in rows]
+        words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
+        try:
+            known = words.fit_transform([question for question, _ in pairs])
+        except ValueError:  # no question has a word in it
+            return {}
+        nearest = (words.transform(asked) @ known.T).argmax(1)
+        return {"nearest_answer": [{"answer": pairs[int(k)][1]} for k in np.asarray(nearest).ravel()]}
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """Whether the answer is the reference to the letter, how many words they share, whether it ended by itself."""

@@ -6,6 +6,7 @@ context, and every token but a document's first is predicted once.
 
 from __future__ import annotations
 
+import lzma
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
     from tunesmith.models.model import Model
     from tunesmith.recipe import Recipe
+
+
+_SEEN = 2**20
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,18 @@ class TextGeneration(Task):
         return {"answer": outputs[0].text, "ended": outputs[0].ended, "tokens": outputs[0].tokens}
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
-        """Nothing: the loss is what is measured."""
-        return {}
+        """Nothing, as the loss is what is measured; of a compressor, its bits."""
+        if "bits" not in answer:
+            return {}
+        return {"loss": answer["bits"] * math.log(2), "bytes": float(len(row["text"].encode()))}
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         """bits_per_byte, which does not depend on the tokenizer; mean_token_loss and token_perplexity, which do."""
-        mean = sums["loss"][..., 0] / sums["tokens"][..., 0]
-        bits = sums["loss"][..., 0] / math.log(2) / sums["bytes"][..., 0]
-        return {"bits_per_byte": bits, "mean_token_loss": mean, "token_perplexity": np.exp(mean)}
+        made = {"bits_per_byte": sums["loss"][..., 0] / math.log(2) / sums["bytes"][..., 0]}
+        if "tokens" in sums:
+            made["mean_token_loss"] = sums["loss"][..., 0] / sums["tokens"][..., 0]
+            made["token_perplexity"] = np.exp(made["mean_token_loss"])
+        return made
 
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The text, and what comes next."""
@@ -104,8 +112,17 @@ class TextGeneration(Task):
         """Nothing: the untuned model reads the same."""
 
     def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
-        """None: no cheap system predicts the same tokens."""
-        return {}
+        """LZMA: what a text adds to the size of the training texts before it (their last megabyte)."""
+        before = "\n".join(row["text"] for row in train).encode()[-_SEEN:]
+        alone = len(_packed(before))
+        return {
+            "lzma": [{"answer": "", "bits": 8 * (len(_packed(before + row["text"].encode())) - alone)} for row in rows]
+        }
+
+
+def _packed(text: bytes) -> bytes:
+    """The text as LZMA packs it, without a container around it."""
+    return lzma.compress(text, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6}])
 
 
 plugin = TextGeneration

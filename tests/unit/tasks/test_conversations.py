@@ -156,3 +156,26 @@ def test_a_conversation_that_leaves_no_room_for_an_answer_is_not_asked_and_ends_
     prepared = prepare(recipefile.build(values))
     short = [Row(k, {"messages": row["messages"]}, "f", k) for k, row in enumerate(rows[1:5])]
     assert len(judge(prepared.model, prepared.task, short, answers=9).answers) == 2
+
+
+def test_the_nearest_training_question_lends_its_answer() -> None:
+    task = Chat()
+    train = [
+        Row(0, task.normalize({"messages": said(("user", "where is my parcel"), ("assistant", "here"))}), "f", 1),
+        Row(1, task.normalize({"messages": said(("user", "reset my login"), ("assistant", "done"))}), "f", 2),
+    ]
+    asked = Row(0, task.normalize({"messages": said(("user", "my LOGIN fails"), ("assistant", "x"))}), "g", 1)
+    assert task.baselines(train, [asked]) == {"nearest_answer": [{"answer": "done"}]}
+    silent = Row(0, task.normalize({"messages": said(("user", "?"), ("assistant", "x"))}), "g", 1)
+    assert task.baselines([silent], [asked]) == {}
+
+
+def test_a_baseline_is_scored_on_the_rows_that_the_tuned_model_answered(decoder: Path, tmp_path: Path) -> None:
+    from tunesmith import recipefile, run
+
+    rows = tiny.write_jsonl(tmp_path / "rows.jsonl", tiny.chat_rows(60))
+    values = tiny.recipe_values(decoder, rows, tmp_path / "runs", evaluate__answers=2, train__epochs=1)
+    report = run.train_recipe(recipefile.build(values)).json("report/report")
+    tuned, cheap = report["scores"]["test"], report["baselines"]["nearest_answer"]["test"]
+    assert tuned["answer_rouge1_f1"]["n"] == cheap["answer_rouge1_f1"]["n"] == 2
+    assert report["win_rate"]["n"] == tuned["mean_token_loss"]["n"] > 2

@@ -1,6 +1,7 @@
 """Every token of a document is predicted once; what is hidden depends on seed, epoch and row alone."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import tiny
 from tunesmith import recipefile
 from tunesmith.models.text import TextEncoder
 from tunesmith.prepare import Prepared, prepare
-from tunesmith.train.evaluate import judge, value_of
+from tunesmith.train.evaluate import judge, judge_answers, value_of
 
 
 def ready(model: Path, tmp_path: Path, task: Any, **data: Any) -> Prepared:
@@ -97,3 +98,16 @@ def test_masks_that_a_user_writes_are_filled(encoder: Path, tmp_path: Path) -> N
     row = Row(0, {"text": "where is my [MASK] and the [MASK] ?"}, "f", 1)
     answer = answer_rows(prepared.model, prepared.task, [row])[0]
     assert len(answer["tokens"]) == 2 and all(isinstance(token, str) for token in answer["tokens"])
+
+
+def test_the_compressor_knows_the_training_texts_and_counts_bits_of_whole_documents(
+    decoder: Path, tmp_path: Path
+) -> None:
+    prepared = ready(decoder, tmp_path, "text-generation")
+    task, train = prepared.task, prepared.train_rows
+    known = task.baselines(train, train[:8])["lzma"]  # what was seen takes next to nothing
+    scores = value_of(task, judge_answers(task, train[:8], known).measured)
+    assert set(scores) == {"bits_per_byte"}
+    strange = [replace(train[0], values={"text": "qzx jvk wqy zzk xjq vvq kzj yqx wvz jkq"})]
+    found = value_of(task, judge_answers(task, strange, task.baselines(train, strange)["lzma"]).measured)
+    assert scores["bits_per_byte"] < 2 < found["bits_per_byte"] < 12
