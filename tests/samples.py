@@ -12,7 +12,7 @@ import torch
 import tiny
 from tunesmith.contracts import Example, Row
 from tunesmith.models.generate import Generated
-from tunesmith.retrieving import ranking
+from tunesmith.retrieving import CANDIDATES, ranking
 from tunesmith.written import REFERENCES
 
 
@@ -146,7 +146,7 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
     if task in ("text-classification", "image-classification"):
         return [np.log(np.eye(len(known.labels))[e.target] + 1e-9) for e in examples]
     if task in ("retrieval", "reranking"):
-        return [ranking(row["candidates"], np.isin(row["candidates"], row["label_documents"]).astype(float))]
+        return [ranking(row[CANDIDATES], np.isin(row[CANDIDATES], row["label_documents"]).astype(float))]
     if task == "text-regression":
         return [e.target for e in examples]
     if task == "multi-label-classification":

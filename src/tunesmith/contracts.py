@@ -241,6 +241,8 @@ class Task(Protocol):
     """Whether answers to rows are worth writing when the task was assessed already."""
     families: ClassVar[tuple[str, ...]]
     """Kinds of pretrained model that can do it: `encoder`, `decoder`, `vision`."""
+    probed: ClassVar[bool] = True
+    """Whether `base` fits a head on the frozen states, where a net has one."""
     joint: ClassVar[bool] = False
     """Whether the loss is of all rows of an update together, from what `represent` makes of each."""
 

@@ -57,7 +57,9 @@ def compare(
     train = splits["train"]
     split = judgement.split
     yield "base: the untuned model on the same rows"
-    untuned = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
+    untuned = recipe
+    if task.probed:  # a probe is linear on pooled states
+        untuned = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
     model = task.build(source, untuned, recipe.train.seed)
     task.base(model, train)
     settled = settle(model, task, splits["validation"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -98,7 +99,10 @@ class Predictor:
                         try:
                             answers = self.predict(raw, source.parent)
                         except DataError as fault:
-                            number = int((fault.where or "row 1").rpartition(" ")[2])
+                            told = re.fullmatch(r"row (\d+)", fault.where or "")
+                            if told is None:  # of another file
+                                raise
+                            number = int(told.group(1))
                             where = f"{source}:{chunk[number - 1][0]}"
                             raise DataError(fault.problem, where=where, hint=fault.hint) from None
                         for values, answer in zip(raw, answers, strict=True):

@@ -191,6 +191,8 @@ def prepare(
     read = time.perf_counter()
     model = found.task.build(source, recipe, recipe.train.seed)
     if recipe.model.head == "probe":
+        if not found.task.probed:
+            raise RecipeError("the task has no probe to start from", where="model.head", hint="leave it out")
         if model.pooling not in ("mean", "last"):
             raise RecipeError(
                 "`model.head: probe` needs a classifier with mean or last pooling",

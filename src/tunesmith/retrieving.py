@@ -22,6 +22,8 @@ from tunesmith.written import check_text, check_texts, texts
 
 DEPTH = 10
 """Documents of an answer, and the depth of its scores."""
+CANDIDATES = "beside_candidates"
+"""The column of a row's candidates: no part of what tells two rows apart."""
 COLUMNS = {
     "query": Column("a text", names=("question", "anchor", "search", "sentence1")),
     "document": Column(
@@ -44,6 +46,7 @@ class Ranked(Task):
 
     columns: ClassVar[Mapping[str, Column]] = COLUMNS
     headline: ClassVar[Metric] = Metric("ndcg_at_10", higher_is_better=True)
+    probed: ClassVar[bool] = False
 
     corpus: str | None = None
     """File of further documents, one a row under `text` or `document`, to be searched beside those of the rows."""
@@ -64,7 +67,7 @@ class Ranked(Task):
             if values.get(name) not in (None, []):
                 made[kept] = texts(values[name])
         if values.get("candidates") not in (None, []):
-            made["candidates"] = unique(texts(values["candidates"]))
+            made[CANDIDATES] = unique(texts(values["candidates"]))
         return made
 
     def learn(self, rows: Any) -> Task:
@@ -80,7 +83,7 @@ class Ranked(Task):
         known = [
             text
             for row in rows
-            for name in ("label_documents", "label_negatives", "candidates")
+            for name in ("label_documents", "label_negatives", CANDIDATES)
             for text in row.values.get(name, ())
         ]
         return unique([*known, *self.filed()])
@@ -128,7 +131,7 @@ class Ranked(Task):
         scores = bm25(corpus)
         made: list[Answer] = []
         for row in rows:
-            found, listed = scores(row["query"]), row.values.get("candidates")
+            found, listed = scores(row["query"]), row.values.get(CANDIDATES)
             if listed:
                 made.append(ranking(listed, found[[place[identity(text)] for text in listed]]))
             else:
@@ -169,12 +172,23 @@ def gains(found: Sequence[bool], relevant: int) -> NDArray[np.float64]:
 
 
 def ranking(documents: Sequence[str], scores: NDArray[Any]) -> Answer:
-    """The ten best, with their scores, and of how many they are; equal scores keep the order given."""
-    best = np.argsort(-scores, kind="stable")[:DEPTH]
+    """The ten best, with their scores, and of how many they are."""
+    best = best_first(documents, scores, DEPTH)
     return {
         "documents": [{"text": documents[k], "score": round(float(scores[k]), 6)} for k in best],
         "of": len(documents),
     }
+
+
+def best_first(documents: Sequence[str], scores: NDArray[Any], most: int) -> list[int]:
+    """Places of the `most` best, by falling score. Equal scores come in an order of the texts alone: that of the file
+    may be telling, as the relevant one often stands first. What is no number comes last."""
+    known = -np.where(np.isnan(scores), -np.inf, scores)
+    most = min(most, len(known))
+    bound = np.partition(known, most - 1)[most - 1] if most else 0.0
+    places = np.flatnonzero(known <= bound).tolist()
+    chosen = [(float(known[k]), identity(documents[k]), k) for k in places]
+    return [k for _, _, k in sorted(chosen)[:most]]
 
 
 def bm25(documents: Sequence[str]) -> Callable[[str], NDArray[np.float64]]:

@@ -21,7 +21,7 @@ from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Wa
 from tunesmith.models import matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, Say, prepare
-from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json
+from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json, tokens_hash
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
@@ -88,6 +88,12 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
             "the pretrained model has changed since the run began",
             where=str(prepared.source.folder),
             hint="put the old files back, or start a new run",
+        )
+    if tokens_hash(prepared) != run.json("receipt")["tokens_sha256"]:
+        raise RunError(
+            "what training reads has changed since the run began: a file beside the rows, or the program",
+            where=str(run.path / "receipt.json"),
+            hint="put the old file back, or start a new run",
         )
     return prepared
 

@@ -64,7 +64,11 @@ class Written(Task):
         from tunesmith.models.load import load_causal_lm, load_seq2seq
 
         if source.kind == "encoder-decoder":
-            return load_seq2seq(source, options.model, options.data.max_tokens, seed)
+            from tunesmith.models.seq2seq import speak
+
+            model = load_seq2seq(source, options.model, options.data.max_tokens, seed)
+            speak(model, self.told())
+            return model
         return load_causal_lm(source, options.model, options.data.max_tokens)
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:

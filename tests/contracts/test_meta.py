@@ -108,11 +108,10 @@ class DeclaresWhatNeverMoves(Lora):
 
 
 @dataclass(frozen=True)
-class AdaptsTwice(Lora):
-    def apply(self, model: Any, seed: int) -> None:
-        super().apply(model, seed)
-        for path, _ in list(adapters.found(model.net)):
-            adapters.wrap(model.net, path, self.rank, self.alpha, 0.0, seed)
+class NeedsItsAdapters(TextClassification):
+    def predict(self, model: Any, examples: Sequence[Example]) -> list[Any]:
+        there = bool(list(adapters.found(model.net)))
+        return [found + np.arange(len(found)) * there for found in super().predict(model, examples)]
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ CASES: dict[str, tuple[str, str, type, str]] = {
     "batch": ("tasks", TEXT, LooksAtItsNeighbours, "test_scores_do_not_depend_on_how_rows_are_put_together"),
     "frozen": ("methods", "lora", MovesWhatItFroze, "test_what_is_declared_moves_and_the_rest_stays_to_the_bit"),
     "moved": ("methods", "lora", DeclaresWhatNeverMoves, "test_what_is_declared_moves_and_the_rest_stays_to_the_bit"),
-    "merged": ("methods", "lora", AdaptsTwice, "test_adapters_merged_into_the_weights_keep_the_answers"),
+    "merged": ("tasks", TEXT, NeedsItsAdapters, "test_adapters_merged_into_the_weights_keep_the_answers"),
 }
 """Clause -> (kind, name, the broken plugin, the test that must fail)."""
 MORE = {
@@ -164,18 +163,16 @@ def test_a_broken_plugin_fails_its_clause_and_the_stock_one_passes(
     given: dict[str, Any] = {"values": values, "task": name if kind == "tasks" else TEXT, "family": "encoder"}
     given |= {**MORE.get(test, {}), **({"max_tokens": 12} if clause == "windows" else {})}
     with monkeypatch.context() as patch:
-        patched = {"monkeypatch": patch} if clause == "batch" else {}
-        if clause not in ("learn", "restore"):  # those have passed beside; they take long
-            run(**given, **patched)
+        run(**given, **({"monkeypatch": patch} if clause == "batch" else {}))
     given |= {"monkeypatch": monkeypatch} if clause == "batch" else {}
-    with instead(kind, name, broken), pytest.raises((AssertionError, RuntimeError, AttributeError)):
+    with instead(kind, name, broken), pytest.raises(AssertionError):
         run(**given)
 
 
 def test_a_task_that_takes_any_row_fails_the_clause_on_broken_rows(
     request: pytest.FixtureRequest, tmp_path: Path, instead: Callable[..., Any]
 ) -> None:
-    with instead("tasks", TEXT, TakesAnyRow), pytest.raises(BaseException, match=r"DID NOT RAISE|Regex|KeyError|'"):
+    with instead("tasks", TEXT, TakesAnyRow), pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         saved.test_a_broken_row_is_named_with_its_line(request, tmp_path, TEXT)
 
 

@@ -174,6 +174,16 @@ def test_languages_stand_around_the_texts_of_a_model_that_has_tokens_for_them(tm
     tokenizer.src_lang, tokenizer.tgt_lang = "eng_Latn", "deu_Latn"
     assert tokenizer("my box").input_ids == list(source.ids)
     assert tokenizer(text_target="your box").input_ids == list(target.ids[1:])
+    seq2seq.speak(model, Told("translate", "deu_Latn", "fra_Latn"))
+    model.text.tokenizer.save_pretrained(tmp_path / "saved")
+    model.net.generation_config.save_pretrained(tmp_path / "saved")
+    from transformers import AutoTokenizer, GenerationConfig
+
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    other = Told("translate", "deu_Latn", "fra_Latn")
+    assert again("my box").input_ids == list(seq2seq.source_tokens(model.text, "my box", other).ids)
+    forced = GenerationConfig.from_pretrained(tmp_path / "saved").forced_bos_token_id
+    assert forced == again.convert_tokens_to_ids("fra_Latn")
     with pytest.raises(RecipeError, match="no language `xx`"):
         seq2seq.source_tokens(model.text, "my box", Told("translate", "xx", "deu_Latn"))
 
@@ -200,6 +210,46 @@ def test_a_pair_of_encoders_starts_from_both_and_only_what_joins_them_is_new(
     name = sorted(name for name in model.fresh if name.endswith("crossattention.self.query.weight"))[0]
     assert torch.equal(again.net.get_parameter(name), model.net.get_parameter(name))
     assert not torch.equal(other.net.get_parameter(name), model.net.get_parameter(name))
+
+
+def test_an_adapter_to_start_from_goes_to_the_half_it_came_from(folders: dict[str, Path], tmp_path: Path) -> None:
+    from tunesmith.models import adapters
+
+    rows = samples.write("translation", tmp_path)
+    values = tiny.recipe_values(folders["bart"], rows, tmp_path / "runs", task="translation", method="lora")
+    directory = run.train_recipe(recipefile.build(values))
+    start = {"name": "lora", "start": str(directory.path / "model")}
+    again = prepare(recipefile.build({**values, "method": start})).model
+    learned = load_run(directory.path).model
+    for (name, a), (_, b) in zip(adapters.found(again.net), adapters.found(learned.net), strict=True):
+        assert torch.equal(a.lora_A, b.lora_A) and torch.equal(a.lora_B, b.lora_B), name
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart", "encoder-decoder"])
+def test_dropout_of_the_recipe_reaches_every_layer(kind: str, folders: dict[str, Path]) -> None:
+    source = catalog.find(str(folders[kind]))
+    model = load.load_seq2seq(source, ModelChoice(name="x", dropout=0.0), None, 0)
+    model.train()
+    sources, targets = parts_of(model)
+    where = torch.arange(sum(len(target.ids) for target in targets))
+    with torch.no_grad():
+        states = [seq2seq.answer_states(model, sources, targets, where) for _ in range(2)]
+    assert torch.equal(*states)
+
+
+def test_halves_of_different_widths_are_joined_by_a_layer_that_is_new(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    narrow = tiny.make_encoder(tmp_path / "narrow", hidden_size=16)
+    joined = pair.join(catalog.find(str(encoder)), catalog.find(str(narrow)))
+    model = load.load_seq2seq(joined, ModelChoice(name="x"), None, 0)
+    assert {"enc_to_dec_proj.weight", "enc_to_dec_proj.bias"} <= model.fresh
+    rows = samples.write("translation", tmp_path)
+    values = tiny.recipe_values(encoder, rows, tmp_path / "runs", task="translation", train__epochs=1)
+    values["model"] = {"encoder": str(encoder), "decoder": str(narrow)}
+    directory = run.train_recipe(recipefile.build(values))
+    assert load_run(directory.path).predict(["my parcel"])[0]["answer"] is not None
 
 
 def test_halves_with_different_tokenizers_are_refused(encoder: Path, decoder: Path, tmp_path: Path) -> None:

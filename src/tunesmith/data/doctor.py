@@ -53,15 +53,18 @@ def examine(rows: Mapping[str, Sequence[Row]], bad: Mapping[str, Sequence[BadRow
 
 def content(row: Row) -> str:
     """What the model reads of a row, as a key: the same for rows that differ only in their label."""
-    values = {key: value for key, value in row.values.items() if not key.startswith("label")}
+    values = {key: value for key, value in row.values.items() if not key.startswith(("label", "beside"))}
     return json.dumps(values, sort_keys=True, default=str)
 
 
 def _within(split: str, rows: Sequence[Row]) -> list[Finding]:
     groups: dict[str, list[Row]] = defaultdict(list)
+    copies: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[content(row)].append(row)
-    again = [row for group in groups.values() for row in group[1:]]
+        found = row.values.get("label_documents", "")  # a query may have a row for each document
+        copies[f"{content(row)} {found}"].append(row)
+    again = [row for group in copies.values() for row in group[1:]]
     torn = [group for group in groups.values() if len({row.values.get("label") for row in group}) > 1]
     findings = []
     if again:

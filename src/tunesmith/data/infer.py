@@ -120,10 +120,12 @@ def _questions(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | 
 def _searches(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
     columns = plugins.load("tasks", "retrieval").columns
     query = next((name for name in ("query", "anchor", "search") if name in names), None)
-    document = _named(columns, "document", names, lambda value: isinstance(value, str | list), rows)
-    if query is None or document is None or not isinstance(rows[0].get(query), str):
+    if _label(names, rows) is not None:  # whether a document is relevant may be what is to be told
         return None
-    return Guess("retrieval", {"query": query, "document": document}, f"`{document}` is what `{query}` is to find")
+    document = _named(columns, "document", names, lambda value: isinstance(value, str | list), rows)
+    if query is None or document in (None, "answer", "context") or not isinstance(rows[0].get(query), str):
+        return None
+    return Guess("retrieval", {"query": query, "document": str(document)}, f"`{document}` is what `{query}` is to find")
 
 
 def _summaries(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:

@@ -113,23 +113,23 @@ def read_rows(
     wanted = {name: column for name, column in task.columns.items() if targets or not column.target}
     columns = {name: said for name, said in columns.items() if name in wanted or name not in task.columns}
     for path in files:
-        before = len(rows) + len(bad)
-        mapping: dict[str, list[str]] | None = None
-        for item in raw_rows(path, given):
-            if isinstance(item, BadRow):
-                bad.append(item)
-                continue
-            line, values = item
-            if mapping is None:
-                mapping = map_columns(wanted, columns, list(values), f"{path}:{line}")
+        found = list(raw_rows(path, given))
+        bad += [item for item in found if isinstance(item, BadRow)]
+        read = [item for item in found if not isinstance(item, BadRow)]
+        if not found:
+            raise DataError("the file has no rows", where=str(path))
+        if not read:
+            continue
+        # A column may be in some rows only: the first row alone would hide it from all others.
+        there = list(dict.fromkeys(name for _, values in read for name in values))
+        mapping = map_columns(wanted, columns, there, f"{path}:{read[0][0]}")
+        for line, values in read:
             place_files(wanted, mapping, values, path.parent)
             made = in_task_columns(task, mapping, values, "learn" if targets else "answer")
             if isinstance(made, str):
                 bad.append(BadRow(str(path), line, made))
             else:
                 rows.append(Row(len(rows), made, str(path), line))
-        if len(rows) + len(bad) == before:
-            raise DataError("the file has no rows", where=str(path))
     return RowSet(tuple(rows), tuple(bad), tuple(str(path) for path in files))
 
 

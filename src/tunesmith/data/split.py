@@ -1,7 +1,8 @@
 """Splits and samples that depend on the rows' content alone: the same rows give the same split on every machine.
 
-A row's place is a hash of its content (without what is to be predicted: columns that begin with `label`) against fixed
-thresholds, so rows added later move no old row, and exact duplicates never end up on two sides.
+A row's place is a hash of its content against fixed thresholds, so rows added later move no old row, and exact
+duplicates never end up on two sides. Columns that begin with `label` (to be predicted) or `beside` (what goes with a
+row) do not count.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tunesmith.errors import DataError
 
 def place(row: Row, salt: str = "split") -> float:
     """A number in [0, 1) that is a function of the row's content."""
-    content = {key: value for key, value in row.values.items() if not key.startswith("label")}
+    content = {key: value for key, value in row.values.items() if not key.startswith(("label", "beside"))}
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
     digest = hashlib.sha256(f"{salt}\n{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

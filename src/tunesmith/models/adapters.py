@@ -141,22 +141,22 @@ def load_peft(net: nn.Module, folder: Path) -> None:
         for part, parameter in (("lora_A", adapter.lora_A), ("lora_B", adapter.lora_B))
     }
     given = {name.removeprefix("base_model.model."): value for name, value in tensors.items()}
-    adapters = {name: value for name, value in given.items() if ".lora_" in name}
+    held = {name: value for name, value in given.items() if ".lora_" in name}
     first = next(adapter for _, adapter in found(net))
     scale = float(config.get("lora_alpha", 0)) / max(int(config.get("r", 1)), 1)
-    same = {_tail(n): tuple(p.shape) for n, p in wanted.items()} == {
-        _tail(n): tuple(v.shape) for n, v in adapters.items()
-    }
+    key = _tail if len({_tail(name) for name in wanted}) == len(wanted) else str  # two stacks have like tails
+    by_key = {key(name): value for name, value in held.items()}
+    shapes = {key(name): tuple(parameter.shape) for name, parameter in wanted.items()}
+    same = shapes == {name: tuple(value.shape) for name, value in by_key.items()}
     if not same or scale != first.scale or config.get("use_rslora") or config.get("use_dora"):
         raise ModelError(
             "the adapter to start from does not fit: other layers, rank, alpha or kind",
             where=f"method.start: {folder}",
             hint=f"it has r={config.get('r')}, lora_alpha={config.get('lora_alpha')}; set the method to the same",
         )
-    by_tail = {_tail(name): value for name, value in adapters.items()}
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(by_tail[_tail(name)])
+            parameter.copy_(by_key[key(name)])
 
 
 def _tail(name: str) -> str:

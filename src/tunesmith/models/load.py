@@ -91,7 +91,19 @@ def _pooling_of(folder: Path) -> Pooling | None:
     except (OSError, ValueError):
         return None
     modes: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
-    return next((mode for name, mode in modes.items() if said.get(f"pooling_mode_{name}")), None)
+    newer = {"mean": "mean_tokens", "cls": "cls_token", "lasttoken": "lasttoken"}
+    mode = said.get("pooling_mode")
+    asked = (
+        {newer.get(mode, mode)} if mode else {k.removeprefix("pooling_mode_") for k, on in said.items() if on is True}
+    )
+    asked -= {"include_prompt"}
+    if len(asked) == 1 and (known := modes.get(asked.pop())):
+        return known
+    raise ModelError(
+        "the folder pools its states in a way that is not known here",
+        where=str(folder / "1_Pooling" / "config.json"),
+        hint="set `model.pooling` to mean, cls or last",
+    )
 
 
 def load_token_classifier(
@@ -237,8 +249,11 @@ def load_seq2seq(source: Source, choice: ModelChoice, max_tokens: int | None, se
         )
     with quiet(), seeded(seed):
         net, fresh = pretrained("AutoModelForSeq2SeqLM", source, config, parts, {})
+    if config.model_type == "encoder-decoder":
+        net.encoder.pooler = None  # nothing reads it
     fresh &= {name for name, _ in net.named_parameters()}
-    lost = {name for name in fresh if ".crossattention." not in name and not name.startswith("decoder.cls.")}
+    joins = (".crossattention.", "decoder.cls.", "enc_to_dec_proj.")
+    lost = {name for name in fresh if not any(part in name for part in joins)}
     if lost or (fresh and config.model_type != "encoder-decoder"):
         raise incomplete(source, lost or fresh)
     return model_of(net, source, config, parts, "seq2seq-lm", fresh, max_tokens, None)

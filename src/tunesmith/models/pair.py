@@ -62,8 +62,8 @@ def _make(encoder: Source, decoder: Source, tokenizer: Any, folder: Path) -> Non
     try:
         both.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        tensors = {f"encoder.{name}": value for name, value in _weights(encoder.folder, "").items()}
-        tensors |= {f"decoder.bert.{name}": value for name, value in _weights(decoder.folder, "pooler.").items()}
+        tensors = {f"encoder.{name}": value for name, value in _weights(encoder.folder).items()}
+        tensors |= {f"decoder.bert.{name}": value for name, value in _weights(decoder.folder).items()}
         save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
         os.rename(temporary, folder)
     except OSError:
@@ -73,13 +73,13 @@ def _make(encoder: Source, decoder: Source, tokenizer: Any, folder: Path) -> Non
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _weights(folder: Path, without: str) -> dict[str, Any]:
-    """The tensors of a bare encoder, by their names in it."""
+def _weights(folder: Path) -> dict[str, Any]:
+    """The tensors of a bare encoder, by their names in it, without the pooler, which nothing here reads."""
     from transformers import AutoModel
 
     net = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, local_files_only=True)
     held = net.state_dict()
-    return {k: v.contiguous() for k, v in held.items() if not (without and k.startswith(without))}
+    return {k: v.contiguous() for k, v in held.items() if not k.startswith("pooler.")}
 
 
 def _key(*folders: Path) -> str:

@@ -34,6 +34,8 @@ _DROPOUTS = (
     "resid_pdrop",
     "pooler_dropout",
     "summary_first_dropout",
+    "dropout_rate",
+    "activation_dropout",
 )
 POOL_OFF: dict[str, dict[str, Any]] = {
     "bert": {"add_pooling_layer": False},
@@ -108,9 +110,11 @@ def config_of(source: Source, choice: ModelChoice) -> Any:
         reason = str(fault).splitlines()[0]
         raise ModelError(f"the model's config cannot be used: {reason}", where=str(source.folder)) from None
     if choice.dropout is not None:
-        for key in _DROPOUTS:
-            if isinstance(getattr(config, key, None), float | int):
-                setattr(config, key, choice.dropout)
+        halves = [half for half in (getattr(config, "encoder", None), getattr(config, "decoder", None)) if half]
+        for part in (config, *halves):
+            for key in _DROPOUTS:
+                if isinstance(getattr(part, key, None), float | int):
+                    setattr(part, key, choice.dropout)
     return config
 
 

@@ -149,5 +149,10 @@ def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
 
 
 def _tokenizer(model: Model, folder: Path) -> None:
-    reads = model.reads.processor if isinstance(model.reads, ImageReader) else model.text.tokenizer
-    reads.save_pretrained(folder)
+    if isinstance(model.reads, ImageReader):
+        model.reads.processor.save_pretrained(folder)
+        return
+    tokenizer = model.text.tokenizer
+    if model.kind == "embedder" and tokenizer.pad_token is None:  # others pad what they embed
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.contracts import Tokens
 from tunesmith.data.languages import LANGUAGES
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,20 @@ def forced_start(text: TextEncoder, told: Told) -> int | None:
     return before[0] if before else None
 
 
+def speak(model: Model, told: Told) -> None:
+    """Have whoever opens the saved folder read and write the languages that were learned."""
+    tokenizer: Any = model.text.tokenizer
+    if not (_speaks(model.text) and told.source and told.target):
+        return
+    for name, language in (("src_lang", told.source), ("tgt_lang", told.target)):
+        code = language_of(tokenizer, language)
+        setattr(tokenizer, name, code)
+        tokenizer.init_kwargs[name] = code
+    net: Any = model.net
+    net.generation_config.forced_bos_token_id = forced_start(model.text, told)
+    tokenizer.set_src_lang_special_tokens(tokenizer.src_lang)
+
+
 def _framed(text: TextEncoder, words: str, side: str, language: str, start: int | None = None) -> Tokens:
     """Tokens with the special ones around them that the family puts there; `start` stands before all."""
     backend = text.tokenizer.backend_tokenizer
@@ -114,12 +128,13 @@ def language_of(tokenizer: Any, language: str) -> str:
     if language in codes:
         return language
     begun = sorted(code for code in codes if code.partition("_")[0] == language)
+    few = ", ".join(f"`{code}`" for code in sorted(code for code in codes if "_" in code)[:5])
     if len(begun) == 1:
         return begun[0]
     raise RecipeError(
         f"the model's tokenizer has no language `{language}`",
         where="task.source_language, task.target_language",
-        hint=did_you_mean(language, sorted(codes)) or "take one of its own codes, such as `deu_Latn`",
+        hint=f"take one of its own codes, such as {few}",
     )
 
 

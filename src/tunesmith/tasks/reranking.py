@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
 from annotated_types import Ge
 
 from tunesmith.contracts import Example, Loss, Purpose, Reader, Row
 from tunesmith.errors import DataError
-from tunesmith.retrieving import Ranked, bm25, identity, ranking, unique, with_relevant
+from tunesmith.retrieving import CANDIDATES, Ranked, best_first, bm25, identity, ranking, unique, with_relevant
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
@@ -49,12 +48,12 @@ class Reranking(Ranked):
         for row in known:
             relevant = {identity(text) for text in row["label_relevant"]}
             best: list[str] = []
-            if purpose == "learn" or "candidates" not in row.values:
-                order = np.argsort(-scores(row["query"]), kind="stable")[: self.depth + len(relevant)]
+            if purpose == "learn" or CANDIDATES not in row.values:
+                order = best_first(corpus, scores(row["query"]), self.depth + len(relevant))
                 best = [corpus[k] for k in order]
-            values: dict[str, Any] = {"candidates": best[: self.depth], **row.values}
+            values: dict[str, Any] = {CANDIDATES: best[: self.depth], **row.values}
             if purpose == "learn":
-                near = [*row.values.get("label_negatives", ()), *row.values.get("candidates", ()), *best]
+                near = [*row.values.get("label_negatives", ()), *row.values.get(CANDIDATES, ()), *best]
                 far = [text for text in unique(near) if identity(text) not in relevant]
                 values["label_negatives"] = far[: self.negatives]
             made.append(replace(row, values=values))
@@ -75,7 +74,7 @@ class Reranking(Ranked):
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """To learn, an example for each relevant document, with the negatives; to answer, one with all candidates."""
         if purpose == "answer":
-            return [Example(row.id, self._parts(row["query"], row["candidates"], reader))]
+            return [Example(row.id, self._parts(row["query"], row[CANDIDATES], reader))]
         negatives = row.values.get("label_negatives", ())
         return [
             Example(row.id, self._parts(row["query"], [document, *negatives], reader), 0)
@@ -113,7 +112,7 @@ class Reranking(Ranked):
         self, model: Model, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]
     ) -> Mapping[int, Sequence[Any]]:
         """The candidates in the order of their scores."""
-        return {row.id: [ranking(row["candidates"], outputs[row.id][0])] for row in rows}
+        return {row.id: [ranking(row[CANDIDATES], outputs[row.id][0])] for row in rows}
 
 
 plugin = Reranking

@@ -14,7 +14,7 @@ from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, 
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking as order_of
 from tunesmith.metrics.moments import moments, pearson
-from tunesmith.retrieving import COLUMNS, DEPTH, Ranked, gains, identity, ranking, with_relevant
+from tunesmith.retrieving import CANDIDATES, COLUMNS, DEPTH, Ranked, best_first, gains, identity, ranking, with_relevant
 from tunesmith.tasks.text_regression import number_of
 
 if TYPE_CHECKING:
@@ -86,8 +86,13 @@ class Retrieval(Ranked):
 
     def gather(self, rows: Sequence[Row], model: Model, purpose: Purpose) -> Sequence[Row]:
         """What is relevant to each query; to learn, hard negatives."""
+        odd = next((row for row in rows if ("label_score" in row.values) != self.scored), None)
+        if odd is not None:
+            has, others = ("no score", "have one") if self.scored else ("a score", "have none")
+            raise DataError(f"this row has {has} and the training rows {others}", where=odd.place)
         if self.scored:
             return rows
+        self.filed()  # a file that is not there is better missed now
         made = with_relevant(rows)
         return self._mined(made, model) if self.mine and purpose == "learn" else made
 
@@ -210,9 +215,9 @@ class Retrieval(Ranked):
     ) -> Mapping[int, Sequence[Any]]:
         """Cosines with a row's candidates, else with all documents of the rows and of the corpus; of scored pairs, the
         cosine of the two; where there is nothing to compare with, the embedding itself."""
-        shared = self.documents([row for row in rows if "candidates" not in row.values])
-        texts = list(dict.fromkeys(text for row in rows for text in row.values.get("candidates", ())))
-        pairs = [row["label_documents"][0] for row in rows] if self.scored and "label_score" in rows[0].values else []
+        shared = self.documents([row for row in rows if CANDIDATES not in row.values])
+        texts = list(dict.fromkeys(text for row in rows for text in row.values.get(CANDIDATES, ())))
+        pairs = [row["label_documents"][0] for row in rows if self.scored and "label_score" in row.values]
         texts = list(dict.fromkeys([*([] if pairs else shared), *texts, *pairs]))
         place = {text: k for k, text in enumerate(texts)}
         vectors = self._embed(model, texts, self.document_prefix)
@@ -223,7 +228,7 @@ class Retrieval(Ranked):
             if pairs:
                 made[row.id] = [{"similarity": float(vectors[place[pairs[number]]] @ query)}]
                 continue
-            listed = row.values.get("candidates")
+            listed = row.values.get(CANDIDATES)
             here = np.array([place[text] for text in listed], dtype=np.int64) if listed else everywhere
             if not len(here):
                 made[row.id] = [{"embedding": [round(float(value), 6) for value in query]}]
@@ -231,7 +236,7 @@ class Retrieval(Ranked):
             answer = ranking([texts[k] for k in here], vectors[here] @ query)
             for size in self.sizes:
                 short = _shorter(vectors[here], size) @ _shorter(query[None], size)[0]
-                best = np.argsort(-short, kind="stable")[:DEPTH]
+                best = best_first([texts[k] for k in here], short, DEPTH)
                 answer[f"best_of_{size}"] = [identity(texts[here[k]]) for k in best]
             made[row.id] = [answer]
         return made
@@ -275,7 +280,7 @@ class Retrieval(Ranked):
 
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """As Ranked; of scored pairs, the two texts and the two numbers."""
-        if "label_score" not in row.values:
+        if not self.scored:
             return super().show(row, answer)
         said = f"{answer['similarity']:.3f}" if answer else ""
         return Shown(f"{row['query']} | {row['label_documents'][0]}", f"{row['label_score']:g}", said)

@@ -91,6 +91,16 @@ def test_sentences_of_columns_have_the_first_as_word_and_the_last_as_tag(tmp_pat
         ]
 
 
+def test_a_hash_that_is_a_word_is_kept_and_rows_with_paragraphs_of_their_own_are_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("# O\nTGIF O\n\n#tag\nyes O\n")
+    assert [item[1]["tokens"] for item in raw_rows(path) if not isinstance(item, BadRow)] == [["#", "TGIF"], ["yes"]]
+    other = tmp_path / "a.json"
+    rows = [{"text": "a", "paragraphs": ["one", "two"]}]
+    other.write_text(json.dumps(rows))
+    assert [item[1] for item in raw_rows(other) if not isinstance(item, BadRow)] == rows
+
+
 def test_a_word_without_a_tag_names_its_line_and_sets_its_sentence_aside(tmp_path: Path) -> None:
     path = tmp_path / "a.bio"
     path.write_text("a O\nb\nc O\n\nd O\n")

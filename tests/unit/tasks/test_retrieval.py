@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import samples
 import tiny
-from tunesmith import DataError, RecipeError, recipefile, run
+from tunesmith import DataError, ModelError, RecipeError, RunError, recipefile, run
 from tunesmith import load as load_run
 from tunesmith.contracts import Example, Row
 from tunesmith.prepare import prepare
-from tunesmith.retrieving import bm25, gains, identity, ranking, unique
+from tunesmith.retrieving import CANDIDATES, best_first, bm25, gains, identity, ranking, unique
 from tunesmith.tasks.retrieval import Retrieval
 from tunesmith.train.accumulate import Piece, accumulate
 
@@ -188,9 +188,132 @@ def test_scored_pairs_are_judged_by_correlation(encoder: Path, tmp_path: Path) -
     report = directory.json("report/report")
     assert report["scores"]["test"]["spearman"]["value"] > 0.8
     assert report["headline"] == "pearson" and "common_words" in report["baselines"]
-    tiny.write_jsonl(file, [*rows, {"query": "a", "document": "b"}])
-    with pytest.raises(DataError, match="has no score"):
-        prepare(recipefile.build(tiny.recipe_values(encoder, file, tmp_path, task="retrieval")))
+    for odd in ([*rows, {"query": "a", "document": "b"}], [{"query": "a", "document": "b"}, *rows]):
+        tiny.write_jsonl(file, odd)
+        with pytest.raises(DataError, match="has no score"):
+            prepare(recipefile.build(tiny.recipe_values(encoder, file, tmp_path, task="retrieval")))
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_split_that_has_scores_where_training_has_none_is_refused_before_training(
+    encoder: Path, tmp_path: Path, scored: bool
+) -> None:
+    bare = pair_rows()
+    told = [{**row, "score": k / 40} for k, row in enumerate(bare)]
+    train, test = (told, bare) if scored else (bare, told)
+    values = tiny.recipe_values(encoder, tiny.write_jsonl(tmp_path / "train.jsonl", train), tmp_path, task="retrieval")
+    for name in ("validation", "test"):
+        values["data"][name] = str(tiny.write_jsonl(tmp_path / f"{name}.jsonl", test))
+    with pytest.raises(
+        DataError, match="no score and the training rows have" if scored else "a score and the training"
+    ):
+        prepare(recipefile.build(values))
+
+
+def test_equal_scores_do_not_favour_what_stands_first_and_no_number_comes_last() -> None:
+    texts = [f"text {k}" for k in range(40)]
+    firsts = [ranking(texts[k:] + texts[:k], np.zeros(40))["documents"][0]["text"] for k in range(40)]
+    assert len(set(firsts)) == 1
+    made = ranking(["a", "b", "c"], np.array([np.nan, 0.1, 0.2]))["documents"]
+    assert [item["text"] for item in made] == ["c", "b", "a"]
+    collapsed = [gains([m["text"] == "text 0" for m in ranking(texts, np.full(40, np.nan))["documents"]], 1)[0]]
+    assert collapsed == [0.0] or firsts[0] == "text 0"
+
+
+def test_columns_that_only_some_rows_have_are_read(encoder: Path, tmp_path: Path) -> None:
+    rows = pair_rows()
+    rows = [rows[0], *({**row, "negatives": ["a wrong one"]} for row in rows[1:])]
+    prepared = prepared_for(tmp_path, encoder, rows)
+    held = [row.values.get("label_negatives") for row in prepared.train_rows]
+    assert held.count(["a wrong one"]) >= len(held) - 1
+
+
+def test_one_query_is_on_one_side_whatever_its_candidates_and_a_leak_of_it_is_found(
+    encoder: Path, tmp_path: Path
+) -> None:
+    from tunesmith.data.doctor import examine
+
+    rows = [{**row, "candidates": [row["document"], f"other {k} {copy}"]}
+            for k, row in enumerate(pair_rows(30)) for copy in (0, 1)]  # fmt: skip
+    for k, row in enumerate(rows):
+        row["document"] = [row["document"], f"other {k // 2} {k % 2}"]
+    prepared = prepared_for(tmp_path, encoder, rows, task="reranking")
+    queries = {name: {row["query"] for row in part} for name, part in prepared.splits.rows.items()}
+    assert not queries["train"] & queries["test"] and not queries["train"] & queries["validation"]
+    train, test = prepared.splits.rows["train"], prepared.splits.rows["test"]
+    found = examine({"train": [*train, replace(test[0], id=len(train))], "test": test}, {})
+    assert [finding.kind for finding in found if finding.kind == "leak"] == ["leak"]
+    assert not [finding for finding in examine({"train": train}, {}) if finding.kind == "duplicate"]
+
+
+def test_a_changed_corpus_is_noticed_when_a_run_is_resumed(encoder: Path, tmp_path: Path) -> None:
+    corpus = tiny.write_jsonl(tmp_path / "corpus.jsonl", [{"text": f"the {word} here"} for word in tiny.WORDS[:30]])
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", pair_rows())
+    task = {"name": "reranking", "corpus": str(corpus)}
+    directory, prepared = run.begin(recipefile.build(tiny.recipe_values(encoder, file, tmp_path, task=task)), None, [])
+    for _ in zip(range(5), run.go(directory, prepared), strict=False):
+        pass
+    tiny.write_jsonl(corpus, [{"text": f"{row['query']} wrong"} for row in pair_rows()])
+    with pytest.raises(RunError, match="what training reads has changed"):
+        run.resume(directory.path)
+
+
+def test_the_base_reads_as_the_tuned_model_does_where_no_probe_is_fitted(encoder: Path, tmp_path: Path) -> None:
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", pair_rows())
+    values = tiny.recipe_values(encoder, file, tmp_path, task="retrieval", train__learning_rate=1e-12)
+    values["model"] = {"name": str(encoder), "pooling": "cls"}
+    report = run.train_recipe(recipefile.build(values)).json("report/report")
+    assert report["base"]["test"]["ndcg_at_10"] == report["scores"]["test"]["ndcg_at_10"]
+    with pytest.raises(RecipeError, match="no probe"):
+        prepare(recipefile.build({**values, "task": "reranking", "model": {"name": str(encoder), "head": "probe"}}))
+
+
+@pytest.mark.parametrize(
+    ("said", "pooling"),
+    [({"pooling_mode": "cls"}, "cls"), ({"pooling_mode": "mean"}, "mean"), ({"pooling_mode_cls_token": True}, "cls"),
+     ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"), ({"pooling_mode": "max"}, None)],
+)  # fmt: skip
+def test_a_folder_is_pooled_as_it_says_in_the_old_and_the_new_form(
+    tmp_path: Path, said: dict[str, Any], pooling: str | None
+) -> None:
+    folder = tiny.make_encoder(tmp_path / "m")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **said}))
+    if pooling is None:
+        with pytest.raises(ModelError, match="pools its states"):
+            prepared_for(tmp_path, folder, pair_rows())
+    else:
+        assert prepared_for(tmp_path, folder, pair_rows()).model.pooling == pooling
+
+
+def test_a_decoder_without_padding_embeds_for_others_too(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoTokenizer
+
+    folder = tiny.make_decoder(tmp_path / "bare")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", pair_rows())
+    values = tiny.recipe_values(folder, file, tmp_path, task="retrieval", method="full", train__epochs=1)
+    directory = run.train_recipe(recipefile.build(values))
+    queries = ["where is the parcel", "a broken screen and a door"]
+    ours = [answer["embedding"] for answer in load_run(directory.path).predict(queries)]
+    theirs = SentenceTransformer(str(directory.path / "model"), device="cpu").encode(queries)
+    assert np.allclose(ours, theirs, atol=2e-5)
+
+
+def test_a_broken_corpus_is_named_when_a_file_is_answered(encoder: Path, tmp_path: Path) -> None:
+    corpus = tiny.write_jsonl(tmp_path / "corpus.jsonl", [{"text": "a"}, {"text": "b"}])
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", pair_rows())
+    task = {"name": "retrieval", "corpus": str(corpus)}
+    values = tiny.recipe_values(encoder, file, tmp_path / "runs", task=task, train__epochs=1, evaluate__compare=False)
+    directory = run.train_recipe(recipefile.build(values))
+    corpus.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        load_run(directory.path).predict_file(file, tmp_path / "answers.jsonl")
+    with pytest.raises(DataError):
+        prepare(recipefile.build(values))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -256,7 +379,8 @@ def test_reranking_takes_negatives_and_candidates_from_bm25_where_rows_have_none
     corpus = prepared.task.documents(prepared.splits.rows["test"])
     for row in prepared.splits.rows["test"]:
         scores = bm25(corpus)(row["query"])
-        assert row["candidates"] == [corpus[k] for k in np.argsort(-scores, kind="stable")[:5]]
+        assert row[CANDIDATES] == [corpus[k] for k in best_first(corpus, scores, 5)]
+        assert sorted(scores)[-5:] == sorted(scores[corpus.index(text)] for text in row[CANDIDATES])
     with pytest.raises(DataError, match="nothing can be put in order"):
         prepared_for(tmp_path, encoder, [{**row, "document": "the box"} for row in pair_rows()], task="reranking")
 

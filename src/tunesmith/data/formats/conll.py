@@ -14,25 +14,33 @@ _DOCUMENT = "-DOCSTART-"
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
-    """(line it begins in, {tokens, tags}) of each sentence. Lines that begin with `#` before a sentence are remarks."""
+    """(line it begins in, {tokens, tags}) of each sentence. A line that begins with `#` before a sentence is a remark
+    where it has not as many columns as the line behind it."""
+    with open_text(path) as file:
+        lines = [text.rstrip("\r\n") for text in file]
     tokens: list[str] = []
     tags: list[str] = []
     begun, wrong = 0, ""
-    with open_text(path) as file:
-        for line, text in enumerate((*file, "\n"), start=1):
-            pieces = text.rstrip("\r\n").split("\t") if "\t" in text else text.split()
-            if not text.strip():
-                if wrong:
-                    yield BadRow(str(path), begun, wrong, "give every word and its tag, with a tab or spaces between")
-                elif tokens:
-                    yield begun, {"tokens": tokens, "tags": tags}
-                tokens, tags, wrong = [], [], ""
+    for line, text in enumerate((*lines, ""), start=1):
+        if not text.strip():
+            if wrong:
+                yield BadRow(str(path), begun, wrong, "give every word and its tag, with a tab or spaces between")
+            elif tokens:
+                yield begun, {"tokens": tokens, "tags": tags}
+            tokens, tags, wrong = [], [], ""
+            continue
+        pieces = _columns(text)
+        if not tokens and not wrong:
+            behind = _columns(lines[line]) if line < len(lines) else []
+            if pieces[0] == _DOCUMENT or (text.startswith("#") and len(pieces) != len(behind)):
                 continue
-            if not tokens and not wrong and (text.startswith("# ") or pieces[0] == _DOCUMENT):
-                continue
-            begun = begun if tokens or wrong else line
-            if len(pieces) < 2 or not pieces[0].strip():
-                wrong = wrong or f"line {line} has a word without a tag"
-                continue
-            tokens.append(pieces[0])
-            tags.append(pieces[-1].strip())
+            begun = line
+        if len(pieces) < 2 or not pieces[0].strip():
+            wrong = wrong or f"line {line} has a word without a tag"
+            continue
+        tokens.append(pieces[0])
+        tags.append(pieces[-1].strip())
+
+
+def _columns(text: str) -> list[str]:
+    return text.split("\t") if "\t" in text else text.split()

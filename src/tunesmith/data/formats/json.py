@@ -47,7 +47,7 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
             bad = line + text.count("\n", at, fault.pos) if isinstance(fault, json.JSONDecodeError) else line
             reason = fault.msg if isinstance(fault, json.JSONDecodeError) else fault
             raise DataError(f"the file is not valid JSON: {reason}", where=f"{path}:{bad}") from None
-        if isinstance(value, dict) and isinstance(value.get("paragraphs"), list):
+        if isinstance(value, dict) and _is_article(value.get("paragraphs")):
             yield from _questions(path, line, value)
         elif isinstance(value, dict):
             yield line, value
@@ -59,6 +59,10 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
         elif text[at : at + 1] != "]":
             here = 1 + text.count("\n", 0, at)
             raise DataError("the file is not valid JSON: the list of rows does not end", where=f"{path}:{here}")
+
+
+def _is_article(paragraphs: Any) -> bool:
+    return isinstance(paragraphs, list) and any(isinstance(part, dict) and "qas" in part for part in paragraphs)
 
 
 def _questions(path: Path, line: int, article: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
