@@ -1,5 +1,6 @@
 """The doctor finds what was planted; inference guesses right or asks."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,14 @@ def test_of_two_languages_the_direction_is_asked(tmp_path: Path) -> None:
     assert "source_language: en" in (caught.value.hint or "")
     found = infer.infer(file, {}, "translation", None, {"source_language": "de", "target_language": "en"})
     assert found.columns == {"source": "de", "target": "en"}
+
+
+def test_pairs_with_a_label_are_not_taken_for_search_and_pairs_without_are(tmp_path: Path) -> None:
+    from tunesmith.data.infer import infer
+
+    rows = [{"query": f"where is box {n}", "passage": f"the box {n} is in the hall"} for n in range(20)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert infer(path, {}).task == "retrieval"
+    path.write_text("".join(json.dumps({**row, "label": n % 2}) + "\n" for n, row in enumerate(rows)))
+    assert infer(path, {}).task == "text-classification"
