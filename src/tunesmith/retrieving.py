@@ -100,7 +100,7 @@ class Ranked(Task):
         """Of each query once: where the relevant documents stand among the first ten."""
         if not row.values.get("label_first", True) or "documents" not in answer:
             return {}
-        relevant = {identity(text) for text in row.values.get("label_relevant", row["label_documents"])}
+        relevant = set(map(identity, relevant_to(row)))
         found = [identity(made["text"]) in relevant for made in answer["documents"]]
         return {"query": 1.0, "of": float(answer["of"]), "ranks": gains(found, len(relevant))}
 
@@ -113,7 +113,7 @@ class Ranked(Task):
 
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The query, a relevant document, the first of the answer."""
-        relevant = row.values.get("label_relevant", row["label_documents"])
+        relevant = relevant_to(row)
         said = self.say(answer) if answer else ""
         return Shown(row["query"], relevant[0], said, identity(said) in map(identity, relevant) if answer else None)
 
@@ -137,6 +137,12 @@ class Ranked(Task):
             else:
                 made.append(ranking(corpus, found))
         return {"bm25": made}
+
+
+def relevant_to(row: Row) -> list[str]:
+    """What is known to be relevant to a row's query: in any row of its split, once they were gathered."""
+    found: list[str] = row.values.get("label_relevant", row["label_documents"])
+    return found
 
 
 def with_relevant(rows: Sequence[Row]) -> list[Row]:

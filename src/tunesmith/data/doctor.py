@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.contracts import BadRow, Row
+from tunesmith.data.split import content
 
 _EXAMPLES = 5
 
@@ -49,12 +49,6 @@ def examine(rows: Mapping[str, Sequence[Row]], bad: Mapping[str, Sequence[BadRow
     findings += _leaks(rows)
     findings += _labels(rows)
     return findings
-
-
-def content(row: Row) -> str:
-    """What the model reads of a row, as a key: the same for rows that differ only in their label."""
-    values = {key: value for key, value in row.values.items() if not key.startswith(("label", "beside"))}
-    return json.dumps(values, sort_keys=True, default=str)
 
 
 def _within(split: str, rows: Sequence[Row]) -> list[Finding]:

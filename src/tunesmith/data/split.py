@@ -17,11 +17,15 @@ from tunesmith.contracts import Row
 from tunesmith.errors import DataError
 
 
+def content(row: Row) -> str:
+    """What the model reads of a row, as a key: the same for rows that differ only in their label."""
+    values = {key: value for key, value in row.values.items() if not key.startswith(("label", "beside"))}
+    return json.dumps(values, sort_keys=True, default=str)
+
+
 def place(row: Row, salt: str = "split") -> float:
     """A number in [0, 1) that is a function of the row's content."""
-    content = {key: value for key, value in row.values.items() if not key.startswith(("label", "beside"))}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
-    digest = hashlib.sha256(f"{salt}\n{text}".encode()).digest()
+    digest = hashlib.sha256(f"{salt}\n{content(row)}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

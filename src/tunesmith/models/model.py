@@ -232,7 +232,7 @@ class Model:
         net: Any = self.net
         layer = net.get_output_embeddings()
         bias = getattr(net, "final_logits_bias", None)
-        if self.family == "encoder-decoder" and self.config.model_type == "encoder-decoder":
+        if self.config.model_type == "encoder-decoder":
             layer = net.get_submodule(self.anatomy.head).predictions.decoder
         elif bias is not None and bool(bias.any()):
             layer = Biased(layer, bias)

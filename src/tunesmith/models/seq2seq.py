@@ -146,11 +146,11 @@ def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tok
     ids, mask = model.padded(sources)
     written, there = model.padded(targets)
     kind = model.config.model_type
-    if kind == "encoder-decoder":
+    if kind in ("t5", "mt5", "encoder-decoder"):
         read = net.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         if hasattr(net, "enc_to_dec_proj"):
             read = net.enc_to_dec_proj(read)
-        half: Any = getattr(net.decoder, net.decoder.base_model_prefix)
+        half: Any = net.decoder if kind != "encoder-decoder" else getattr(net.decoder, net.decoder.base_model_prefix)
         states = half(
             input_ids=written,
             attention_mask=there,
@@ -158,17 +158,6 @@ def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tok
             encoder_attention_mask=mask,
             use_cache=False,
         ).last_hidden_state
-    elif kind in ("t5", "mt5"):
-        read = net.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        states = net.decoder(
-            input_ids=written,
-            attention_mask=there,
-            encoder_hidden_states=read,
-            encoder_attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state
-        if getattr(net.config, "scale_decoder_outputs", False):
-            states = states * net.model_dim**-0.5
     else:
         states = net.model(
             input_ids=ids,
@@ -177,6 +166,8 @@ def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tok
             decoder_attention_mask=there,
             use_cache=False,
         ).last_hidden_state
+    if getattr(net.config, "scale_decoder_outputs", False):  # T5's
+        states = states * net.model_dim**-0.5
     found: Tensor = states[there.bool()][positions.to(states.device)]
     if kind == "encoder-decoder":  # the first half of a BERT's output layer
         found = net.decoder.cls.predictions.transform(found)

@@ -14,7 +14,18 @@ from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, 
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking as order_of
 from tunesmith.metrics.moments import moments, pearson
-from tunesmith.retrieving import CANDIDATES, COLUMNS, DEPTH, Ranked, best_first, gains, identity, ranking, with_relevant
+from tunesmith.retrieving import (
+    CANDIDATES,
+    COLUMNS,
+    DEPTH,
+    Ranked,
+    best_first,
+    gains,
+    identity,
+    ranking,
+    relevant_to,
+    with_relevant,
+)
 from tunesmith.tasks.text_regression import number_of
 
 if TYPE_CHECKING:
@@ -139,7 +150,7 @@ class Retrieval(Ranked):
             said = {f"document{k}": reader.text.text(self.document_prefix + text) for k, text in enumerate(parts)}
             target = {
                 "documents": [identity(text) for text in parts],
-                "relevant": [identity(text) for text in row.values.get("label_relevant", row["label_documents"])],
+                "relevant": [identity(text) for text in relevant_to(row)],
                 "score": row.values.get("label_score"),
             }
             made.append(Example(row.id, {"text": query, **said}, target))
@@ -260,7 +271,7 @@ class Retrieval(Ranked):
         for size in self.sizes if made else ():
             if f"best_of_{size}" not in answer:
                 continue
-            relevant = {identity(text) for text in row.values.get("label_relevant", row["label_documents"])}
+            relevant = set(map(identity, relevant_to(row)))
             made[f"ranks_{size}"] = gains([k in relevant for k in answer[f"best_of_{size}"]], len(relevant))
         return made
 
