@@ -68,6 +68,21 @@ def side(which: str, name: str, job: dict[str, Any], work: Path) -> Side:
     return found
 
 
+def trainer_arguments(order: str, *, epochs: int, batch: int, rate: float) -> dict[str, Any]:
+    """Trainer's arguments for the plain run that Tunesmith is compared in: a falling rate, and nothing besides."""
+    return {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch,
+        "learning_rate": rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "train_sampling_strategy": order,
+        "save_strategy": "no",
+    }
+
+
 def busy_seconds() -> float:
     """Seconds that the cores of this machine have worked, for whomever, or were taken by another machine."""
     user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])

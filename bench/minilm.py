@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.measure import data_folder, side, work_folder
+from bench.measure import data_folder, side, trainer_arguments, work_folder
 
 ROWS, TEST_ROWS, BATCH, RATE = 2000, 1000, 16, 1e-4
 
@@ -78,17 +78,7 @@ def equal_recipe(given: Setting, method: Any, epochs: int) -> dict[str, Any]:
 
 def equal_trainer(given: Setting, epochs: int, order: str = "sequential", **more: Any) -> dict[str, Any]:
     """Trainer with the same rows, order, rate and number of updates; it pads each batch to its longest row."""
-    arguments = {
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": BATCH,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 0,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "train_sampling_strategy": order,
-        "save_strategy": "no",
-    }
+    arguments = trainer_arguments(order, epochs=epochs, batch=BATCH, rate=RATE)
     return {**trainer(given, given.start), "test": None, "arguments": arguments, **more}
 
 

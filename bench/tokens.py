@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.measure import alternate, brief, equal, goals, ratios
+from bench.measure import alternate, brief, equal, goals, ratios, trainer_arguments
 
 BATCH, RATE, ROUNDS, TOLERANCE = 16, 1e-4, 2, 1e-3
 Job = tuple[str, dict[str, Any]]
@@ -35,17 +35,7 @@ def recipe(start: str, task: str, train: Path, validation: Path, work: Path, row
 
 def arguments(order: str) -> dict[str, Any]:
     """The same for Trainer."""
-    return {
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 0,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "train_sampling_strategy": order,
-        "save_strategy": "no",
-    }
+    return trainer_arguments(order, epochs=1, batch=BATCH, rate=RATE)
 
 
 def compare(name: str, ours: Job, theirs: Job, grouped: Job, work: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench.measure import alternate, brief, data_folder, equal, goals, ratios, side, work_folder
+from bench.measure import alternate, brief, data_folder, equal, goals, ratios, side, trainer_arguments, work_folder
 
 ROWS, BATCH, SIZE, RATE, ROUNDS, TOLERANCE = 640, 32, 128, 2e-5, 2, 1e-3
 
@@ -36,7 +36,10 @@ def main() -> dict[str, Any]:
     theirs = {"do": "images", "folder": start, "rows": named["train"], "labels": labels, "save": str(work / "trainer")}
     jobs: dict[str, tuple[str, dict[str, Any]]] = {
         "tunesmith": ("ours", {"do": "train", "recipe": _recipe(start, named, str(work))}),
-        "trainer": ("images", {**theirs, "arguments": _arguments()}),
+        "trainer": (
+            "images",
+            {**theirs, "arguments": trainer_arguments("sequential", epochs=1, batch=BATCH, rate=RATE)},
+        ),
     }
     a, b = alternate("images", jobs, ROUNDS, work).values()
     same, beside = equal(a[0], b[0], TOLERANCE), ratios(a, b)
@@ -66,12 +69,4 @@ def _recipe(start: str, files: dict[str, str], work: str) -> dict[str, Any]:
         },
         "evaluate": {"compare": False, "every": ROWS},
         "run": {"dir": f"{work}/runs"},
-    }  # fmt: skip
-
-
-def _arguments() -> dict[str, Any]:
-    return {
-        "num_train_epochs": 1, "per_device_train_batch_size": BATCH, "learning_rate": RATE,
-        "lr_scheduler_type": "linear", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0,
-        "train_sampling_strategy": "sequential", "save_strategy": "no",
     }  # fmt: skip
