@@ -349,8 +349,8 @@ class Task(Protocol):
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """Make the untuned model do the task by its frozen knowledge alone (a linear probe; nothing at all)."""
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
-        """Name -> answers of a cheap system that never saw a neural net."""
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
+        """Name -> answers of a cheap system that never saw a neural net; it may read as the model does."""
 
 
 class Method(Protocol):

@@ -71,7 +71,7 @@ def compare(
     judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
     yield "baselines"
     answered = [row for row in rows if row.id in judgement.tuned.answers] or rows
-    for name, answers in task.baselines(train, answered).items():
+    for name, answers in task.baselines(train, answered, model).items():
         measured = judge_answers(task, answered, answers).measured
         judgement.baselines[name] = {split: stats.scores(task, measured)}
 

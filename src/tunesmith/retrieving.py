@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, BadRow, Column, Metric, Purpose, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import Answer, BadRow, Column, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
 from tunesmith.data.read import raw_rows
 from tunesmith.errors import DataError
 from tunesmith.written import check_text, check_texts, texts
@@ -124,7 +124,7 @@ class Ranked(Task):
     def base(self, model: Any, rows: Sequence[Row]) -> None:
         """Nothing: the untuned model is asked the same."""
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """BM25 over the same documents."""
         corpus = self.documents(rows)
         place = {identity(text): k for k, text in enumerate(corpus)}

@@ -130,7 +130,7 @@ class Written(Task):
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """Nothing: the untuned model is asked the same."""
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """None: a task that knows a cheap system says which."""
         return {}
 

@@ -47,7 +47,8 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
 @torch.no_grad()
 def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told) -> list[Generated]:
     """One greedy answer per source from an encoder-decoder, in the order given. Sources of near lengths go together;
-    beams, forced lengths and the like in the model's generation config are left out."""
+    beams, forced lengths and the like in the model's generation config are left out; tokens that it must never write
+    (Marian's padding, whose logit is nobody's) are not."""
     from transformers import GenerationConfig
 
     stops = stop_tokens(model)
@@ -62,9 +63,10 @@ def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told)
         forced_bos_token_id=forced_start(model.text, told),
     )
     model.lend_matmul()
+    net: Any = model.net
+    config.bad_words_ids = net.generation_config.bad_words_ids
     order = sorted(range(len(sources)), key=lambda k: len(sources[k].ids))
     made: dict[int, Generated] = {}
-    net: Any = model.net
     stock, net.generation_config = net.generation_config, config
     try:
         for at in range(0, len(order), ROWS):

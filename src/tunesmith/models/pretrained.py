@@ -37,6 +37,7 @@ _DROPOUTS = (
     "dropout_rate",
     "activation_dropout",
 )
+_LAYERDROPS = ("encoder_layerdrop", "decoder_layerdrop", "layerdrop")
 POOL_OFF: dict[str, dict[str, Any]] = {
     "bert": {"add_pooling_layer": False},
     "roberta": {"add_pooling_layer": False},
@@ -68,9 +69,10 @@ def model_of(
             where="data.max_tokens",
             hint=f"set it to {limit} or less",
         )
-    text = TextEncoder(tokenizer, max_tokens or limit)
     if kind == "seq2seq-lm":
         text = TextEncoder(tokenizer, max_tokens or limit, _start_of(net, source), str(config.model_type))
+    else:
+        text = TextEncoder(tokenizer, max_tokens or limit)
     if pooling == "last" and tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
     return Model(
@@ -109,12 +111,15 @@ def config_of(source: Source, choice: ModelChoice) -> Any:
     except (OSError, ValueError, KeyError) as fault:
         reason = str(fault).splitlines()[0]
         raise ModelError(f"the model's config cannot be used: {reason}", where=str(source.folder)) from None
-    if choice.dropout is not None:
-        halves = [half for half in (getattr(config, "encoder", None), getattr(config, "decoder", None)) if half]
-        for part in (config, *halves):
-            for key in _DROPOUTS:
-                if isinstance(getattr(part, key, None), float | int):
-                    setattr(part, key, choice.dropout)
+    halves = [half for half in (getattr(config, "encoder", None), getattr(config, "decoder", None)) if half]
+    for part in (config, *halves):
+        # LayerDrop leaves out a block for a whole micro-batch: how a batch is cut would change the update.
+        values = dict.fromkeys(_LAYERDROPS, 0.0)
+        if choice.dropout is not None:
+            values |= dict.fromkeys(_DROPOUTS, choice.dropout)
+        for key, value in values.items():
+            if isinstance(getattr(part, key, None), float | int):
+                setattr(part, key, value)
     return config
 
 
@@ -175,10 +180,14 @@ def pooling_for(choice: ModelChoice, parts: Anatomy, source: Source) -> Pooling:
 
 
 def _tokenizer(source: Source) -> Any:
+    import warnings
+
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # it changes no token
+            made = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, ImportError) as fault:
         reason = str(fault).splitlines()[0]
         raise ModelError(
@@ -186,6 +195,13 @@ def _tokenizer(source: Source) -> Any:
             where=str(source.folder),
             hint="the folder needs a `tokenizer.json`",
         ) from None
+    if getattr(made, "separate_vocabs", False):
+        raise ModelError(
+            "the model reads with one vocabulary and writes with another, which is not supported",
+            where=str(source.folder),
+            hint="take one whose config says `share_encoder_decoder_embeddings: true`, as most do",
+        )
+    return made
 
 
 def _context(config: Any, tokenizer: Any, parts: Anatomy) -> int:

@@ -70,8 +70,19 @@ def forced_start(text: TextEncoder, told: Told) -> int | None:
 
 
 def speak(model: Model, told: Told) -> None:
-    """Have whoever opens the saved folder read and write the languages that were learned."""
+    """Have whoever opens the saved folder read and write the languages that were learned. Raises RecipeError for a
+    language that the model does not know, or none where it must be told."""
     tokenizer: Any = model.text.tokenizer
+    marks = sorted(token for token in tokenizer.get_vocab() if token.startswith(">>") and token.endswith("<<"))
+    if told.task == "translate" and (told.target or len(marks) > 1) and marks and f">>{told.target}<<" not in marks:
+        few = ", ".join(f"`{mark[2:-2]}`" for mark in marks[:8])
+        raise RecipeError(
+            f"the model writes several languages, and `{told.target}` is none of them"
+            if told.target
+            else "the model writes several languages, and is not told which",
+            where="task.target_language",
+            hint=f"take one of its own codes, such as {few}",
+        )
     if not (_speaks(model.text) and told.source and told.target):
         return
     for name, language in (("src_lang", told.source), ("tgt_lang", told.target)):
@@ -85,7 +96,7 @@ def speak(model: Model, told: Told) -> None:
 
 def _framed(text: TextEncoder, words: str, side: str, language: str, start: int | None = None) -> Tokens:
     """Tokens with the special ones around them that the family puts there; `start` stands before all."""
-    backend = text.tokenizer.backend_tokenizer
+    backend = text.writer if side == "tgt" else text.backend
     if _speaks(text) and language:
         before, behind = _frame(text, side, language)
         made = backend.encode(words, add_special_tokens=False)
@@ -125,10 +136,11 @@ def language_of(tokenizer: Any, language: str) -> str:
     extra = tokenizer.extra_special_tokens if hasattr(tokenizer, "extra_special_tokens") else []
     codes = {str(token) for token in [*tokenizer.all_special_tokens, *extra]}
     codes |= {str(token) for token in getattr(tokenizer, "additional_special_tokens", ())}
+    codes = set(getattr(tokenizer, "lang_code_to_token", codes))  # M2M100's: `de`, whose token is `__de__`
     if language in codes:
         return language
     begun = sorted(code for code in codes if code.partition("_")[0] == language)
-    few = ", ".join(f"`{code}`" for code in sorted(code for code in codes if "_" in code)[:5])
+    few = ", ".join(f"`{code}`" for code in sorted(code for code in codes if "<" not in code)[:5])
     if len(begun) == 1:
         return begun[0]
     raise RecipeError(

@@ -13,6 +13,7 @@ from typing import Any
 
 from tunesmith.contracts import Tokens
 from tunesmith.errors import DataError, ModelError
+from tunesmith.models.pieces import SlowBackend, backend_of
 from tunesmith.models.tools import in_text
 
 Message = Mapping[str, Any]
@@ -30,8 +31,8 @@ class TextEncoder:
     """Of an encoder-decoder: its family, which decides the words before a text."""
 
     def __post_init__(self) -> None:
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        backend = self.backend
+        if backend is None or (isinstance(backend, SlowBackend) and self.start is None):
             raise ModelError(
                 "the model's tokenizer gives no character offsets",
                 where="model",
@@ -41,15 +42,25 @@ class TextEncoder:
         backend.no_truncation()
         backend.no_padding()
 
+    @property
+    def backend(self) -> Any:
+        """What turns texts into tokens."""
+        return backend_of(self.tokenizer)
+
+    @property
+    def writer(self) -> Any:
+        """What turns texts that are written into tokens, of an encoder-decoder."""
+        return backend_of(self.tokenizer, written=True)
+
     def identity(self) -> str:
         """A sum of all that decides which tokens a text becomes."""
-        said = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.chat_template, self.max_tokens, self.start]
+        said = [self.backend.to_str(), self.tokenizer.chat_template, self.max_tokens, self.start]
         said += [self.model_type, getattr(self.tokenizer, "src_lang", None)]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def text(self, text: str) -> Tokens:
         """A text with the model's special tokens around it, cut from its end when too long."""
-        made = self.tokenizer.backend_tokenizer.encode(text)
+        made = self.backend.encode(text)
         ids, offsets = made.ids, made.offsets
         over = len(ids) - self.max_tokens
         if over > 0:
@@ -62,7 +73,7 @@ class TextEncoder:
 
     def pair(self, first: str, second: str) -> Tokens:
         """Two texts as the model's own template joins them; tokens that do not fit are cut from the longer one."""
-        made = self.tokenizer.backend_tokenizer.encode(first, second)
+        made = self.backend.encode(first, second)
         owners = made.sequence_ids
         counts = [owners.count(0), owners.count(1)]
         over = max(len(made.ids) - self.max_tokens, 0)
@@ -91,7 +102,7 @@ class TextEncoder:
         `stride` is how many tokens two neighbours share. Offsets are of `body`; `trained` says which tokens are its.
         Raises DataError when what stands before leaves no room.
         """
-        backend = self.tokenizer.backend_tokenizer
+        backend = self.backend
         made = backend.encode(body) if before is None else backend.encode(before, body)
         mine = [owner == (0 if before is None else 1) for owner in made.sequence_ids]
         first = mine.index(True) if any(mine) else len(mine)
@@ -153,7 +164,7 @@ class TextEncoder:
     def prompt(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> Tokens:
         """What stands before the assistant's next turn. Raises DataError when it leaves no room for an answer."""
         text = self.render(messages, tools, answer_next=True)
-        made = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        made = self.backend.encode(text, add_special_tokens=False)
         if len(made.ids) >= self.max_tokens:
             raise DataError(
                 f"the conversation has {len(made.ids)} tokens and the model reads {self.max_tokens}: "
@@ -176,12 +187,12 @@ class TextEncoder:
             text, special = self.render([{"role": "user", "content": asked}], answer_next=True), False
         else:
             text, special = f"{asked}\n", True
-        made = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special)
+        made = self.backend.encode(text, add_special_tokens=special)
         return Tokens(tuple(made.ids), text=text, offsets=tuple(made.offsets))
 
     def _trained(self, text: str, spans: Sequence[tuple[int, int]], *, special: bool) -> Tokens:
         """A text of which some spans of characters are trained, cut at its end."""
-        made = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special)
+        made = self.backend.encode(text, add_special_tokens=special)
         trained = _inside(made.offsets, spans)
         kept = self.max_tokens
         return Tokens(
@@ -220,7 +231,7 @@ class TextEncoder:
     def document(self, text: str) -> list[Tokens]:
         """A text with the end of text behind, in pieces of the model's context; each begins with the last token of the
         one before, so that every token but the first is predicted once."""
-        made = self.tokenizer.backend_tokenizer.encode(text)
+        made = self.backend.encode(text)
         ids, offsets = list(made.ids), list(made.offsets)
         end = self.tokenizer.eos_token_id
         if end is not None and (not ids or ids[-1] != end):
@@ -239,7 +250,7 @@ class TextEncoder:
 
     def opening(self, text: str, room: int) -> Tokens:
         """The end of a text that is to be continued, with room left."""
-        ids = self.tokenizer.backend_tokenizer.encode(text).ids
+        ids = self.backend.encode(text).ids
         return Tokens(tuple(ids[-max(self.max_tokens - room, 1) :]), text=text)
 
     def special(self) -> frozenset[int]:

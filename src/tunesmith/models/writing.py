@@ -86,7 +86,7 @@ def _fitted(reader: Reader, question: Question, make: Callable[[str], Tokens], r
         if over <= 0 or not text:
             return replace(made, cut=cut + made.cut)
         if offsets is None:
-            offsets = reader.text.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets
+            offsets = reader.text.backend.encode(text, add_special_tokens=False).offsets
         keep = max(len(offsets) - over, 0)
         cut += len(offsets) - keep
         offsets = offsets[:keep]

@@ -97,7 +97,7 @@ class Chat(Written):
             for wanted, message in zip(chosen[self.train_on], messages, strict=True)
         ]
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The answer to the training question that shares the most words with what is asked, by TF-IDF."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -155,9 +155,27 @@ class FillMask(Task):
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """Nothing: the untuned model fills in too. Where its head is fresh, that is a guess at random."""
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
-        """None: no cheap system fills in the same tokens."""
-        return {}
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
+        """Counting: the same hidden tokens told from the two beside each, as they were in training."""
+        from tunesmith.metrics.neighbours import count
+
+        tokenizer = reader.text.tokenizer
+        pieces = (piece.ids for row in train for piece in reader.text.windows(row["text"], stride=0))
+        counted = count(pieces, len(tokenizer), reader.text.special())
+        made: list[Answer] = []
+        for row in rows:
+            loss, right, filled = 0.0, 0, []
+            for example in self.encode(row, reader, "answer"):
+                ids, hidden = example.parts["text"].ids, example.parts["text"].trained
+                places = [k for k, chosen in enumerate(hidden) if chosen]
+                for k, wanted in zip(places, example.target, strict=True):
+                    beside = [ids[at] if 0 <= at < len(ids) else None for at in (k - 1, k + 1)]
+                    log, best = counted.guess(beside[0], beside[1], max(wanted, 0))
+                    filled.append(tokenizer.convert_ids_to_tokens(best))
+                    loss -= log if wanted >= 0 else 0.0
+                    right += best == wanted
+            made.append({"tokens": filled, "loss": loss, "right": right})
+        return {"neighbours": made}
 
 
 plugin = FillMask

@@ -166,7 +166,7 @@ class ImageClassification(TextClassification):
         examples = [self.encode(row, model, "learn")[0] for row in rows]
         fit_image_probe(model, [e.parts["image"] for e in examples], [e.target for e in examples])
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The most frequent label; logistic regression on colours: means of an 8 x 8 grid."""
         from sklearn.linear_model import LogisticRegression
 

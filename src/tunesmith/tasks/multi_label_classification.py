@@ -203,7 +203,7 @@ class MultiLabelClassification(Task):
         examples = [self.encode(row, model, "learn")[0] for row in rows]
         fit_probe(model, [e.parts["text"] for e in examples], self._table(examples), "labels")
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The most frequent label; TF-IDF of words and word pairs with a logistic regression a label, at one threshold
         chosen on a third of the training rows."""
         usual = Counter(label for row in train for label in row[GOLD]).most_common(1)[0][0]

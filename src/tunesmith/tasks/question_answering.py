@@ -259,7 +259,7 @@ class QuestionAnswering(Written):
         examples = [example for row in rows for example in self.encode(row, model, "learn")]
         fit_span_probe(model, [e.parts["text"] for e in examples], [e.target["span"] for e in examples])
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The sentence of the context that shares the most words with the question, without the question's words."""
         made: list[Answer] = []
         for row in rows:

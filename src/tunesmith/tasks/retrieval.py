@@ -304,10 +304,10 @@ class Retrieval(Ranked):
             return " ".join(f"{value:.3f}" for value in answer["embedding"][:4]) + " ..."
         return super().say(answer)
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """BM25; of scored pairs, the share of words that the two have in common."""
         if not self.scored:
-            return super().baselines(train, rows)
+            return super().baselines(train, rows, reader)
         from tunesmith.retrieving import words
 
         made: list[Answer] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Metric, Purpose, Row, Sums, Vector
+from tunesmith.contracts import Answer, Column, Metric, Purpose, Reader, Row, Sums, Vector
 from tunesmith.metrics import overlap
 from tunesmith.written import REFERENCES, Written, check_text, check_texts, texts
 
@@ -76,7 +76,7 @@ class Summarization(Written):
             made["novelty"] = sums["novelty"][..., 0] / rows
         return made | super().reduce(sums)
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The first sentences of the document, as many as the training summaries have in the middle."""
         lead = max(int(np.median([len(sentences(row[REFERENCES][0])) for row in train])), 1)
         return {"lead": [{"answer": " ".join(sentences(row["document"])[:lead])} for row in rows]}

@@ -241,7 +241,7 @@ class TextClassification(Task):
         examples = [self.encode(row, model, "learn")[0] for row in rows]
         fit_probe(model, [e.parts["text"] for e in examples], [e.target for e in examples])
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The most frequent label; TF-IDF of words and word pairs with logistic regression."""
         import warnings
 

@@ -111,7 +111,7 @@ class TextGeneration(Task):
     def base(self, model: Model, rows: Sequence[Row]) -> None:
         """Nothing: the untuned model reads the same."""
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """LZMA: what a text adds to the size of the training texts before it (their last 128 kB)."""
         before = "\n".join(row["text"] for row in train).encode()[-_SEEN:]
         alone = len(_packed(before))

@@ -134,7 +134,7 @@ class TextRegression(Task):
         examples = [self.encode(row, model, "learn")[0] for row in rows]
         fit_probe(model, [e.parts["text"] for e in examples], [e.target for e in examples], "numbers")
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The mean; TF-IDF of words and word pairs with ridge regression."""
         from sklearn.linear_model import Ridge
 

@@ -258,7 +258,7 @@ class TokenClassification(Task):
         examples = [example for row in rows for example in self.encode(row, model, "learn")]
         fit_token_probe(model, [e.parts["text"] for e in examples], [e.target["labels"] for e in examples])
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """Each word's most frequent tag in training."""
         seen: dict[str, Counter[str]] = defaultdict(Counter)
         for row in train:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Metric, Purpose, Row, Sums, Vector
+from tunesmith.contracts import Answer, Column, Metric, Purpose, Reader, Row, Sums, Vector
 from tunesmith.data.languages import LANGUAGES
 from tunesmith.metrics import translation
 from tunesmith.written import REFERENCES, Written, check_text, check_texts, texts
@@ -77,7 +77,7 @@ class Translation(Written):
         """How BLEU and chrF were computed."""
         return [translation.signature()]
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Answer]]:
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
         """The source itself: what a system scores that does nothing."""
         return {"copy_source": [{"answer": row["source"]} for row in rows]}
 

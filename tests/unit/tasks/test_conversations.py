@@ -165,9 +165,10 @@ def test_the_nearest_training_question_lends_its_answer() -> None:
         Row(1, task.normalize({"messages": said(("user", "reset my login"), ("assistant", "done"))}), "f", 2),
     ]
     asked = Row(0, task.normalize({"messages": said(("user", "my LOGIN fails"), ("assistant", "x"))}), "g", 1)
-    assert task.baselines(train, [asked]) == {"nearest_answer": [{"answer": "done"}]}
+    nobody: Any = None  # this one reads words, not tokens
+    assert task.baselines(train, [asked], nobody) == {"nearest_answer": [{"answer": "done"}]}
     silent = Row(0, task.normalize({"messages": said(("user", "?"), ("assistant", "x"))}), "g", 1)
-    assert task.baselines([silent], [asked]) == {}
+    assert task.baselines([silent], [asked], nobody) == {}
 
 
 def test_a_baseline_is_scored_on_the_rows_that_the_tuned_model_answered(decoder: Path, tmp_path: Path) -> None:

@@ -105,9 +105,31 @@ def test_the_compressor_knows_the_training_texts_and_counts_bits_of_whole_docume
 ) -> None:
     prepared = ready(decoder, tmp_path, "text-generation")
     task, train = prepared.task, prepared.train_rows
-    known = task.baselines(train, train[:8])["lzma"]  # what was seen takes next to nothing
+    known = task.baselines(train, train[:8], prepared.model)["lzma"]  # what was seen takes next to nothing
     scores = value_of(task, judge_answers(task, train[:8], known).measured)
     assert set(scores) == {"bits_per_byte"}
     strange = [replace(train[0], values={"text": "qzx jvk wqy zzk xjq vvq kzj yqx wvz jkq"})]
-    found = value_of(task, judge_answers(task, strange, task.baselines(train, strange)["lzma"]).measured)
+    found = value_of(
+        task, judge_answers(task, strange, task.baselines(train, strange, prepared.model)["lzma"]).measured
+    )
     assert scores["bits_per_byte"] < 2 < found["bits_per_byte"] < 12
+
+
+def test_counting_neighbours_fills_in_what_the_model_is_asked_and_beats_frequency_alone(
+    encoder: Path, tmp_path: Path
+) -> None:
+    prepared = ready(encoder, tmp_path, {"name": "fill-mask", "share": 0.3})
+    task, model, rows = prepared.task, prepared.model, prepared.splits.rows["test"]
+    answers = task.baselines(prepared.train_rows, rows, model)["neighbours"]
+    found = value_of(task, judge_answers(task, rows, answers).measured)
+    tuned = judge(model, task, rows, answers=9999).answers
+    hidden = [example for row in rows for example in task.encode(row, model, "answer")]
+    assert sum(len(answer["tokens"]) for answer in answers) == sum(len(example.target) for example in hidden)
+    assert [len(a["tokens"]) for a in answers] == [len(tuned[row.id]["tokens"]) for row in rows]
+    counts = np.ones(len(model.text.tokenizer))
+    for row in prepared.train_rows:
+        np.add.at(counts, list(model.text.text(row["text"]).ids[1:-1]), 1)
+    logs = np.log(counts / counts.sum())
+    alone = -np.mean([logs[token] for example in hidden for token in example.target])
+    assert found["mean_masked_loss"] < alone - 0.05
+    assert found["masked_accuracy"] > 0

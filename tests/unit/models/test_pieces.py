@@ -1,0 +1,145 @@
+"""Models whose tokenizers are SentencePiece's alone: Marian and M2M100, as they are published."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from tunesmith import ModelError, RecipeError, recipefile, run
+from tunesmith import load as load_run
+from tunesmith.models import catalog, generate, load, seq2seq
+from tunesmith.models.pieces import SlowBackend
+from tunesmith.models.seq2seq import Told
+from tunesmith.recipe import ModelChoice
+
+TOLD = Told("translate", "en", "de")
+TEXTS = ["where is my parcel", "the  box was lost twice", "no", "zzz unknown QQ, 2 x", "a </s> in it"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("pieces")
+    return {kind: tiny.make_sentencepiece(root / kind, kind) for kind in ("marian", "m2m_100")}
+
+
+def opened(folder: Path) -> Any:
+    return load.load_seq2seq(catalog.find(str(folder)), ModelChoice(name="x"), None, 0)
+
+
+@pytest.mark.parametrize("kind", ["marian", "m2m_100"])
+def test_sources_and_targets_are_the_tokenizers_own(kind: str, folders: dict[str, Path]) -> None:
+    from transformers import AutoTokenizer
+
+    text = opened(folders[kind]).text
+    stock = AutoTokenizer.from_pretrained(folders[kind])
+    if kind == "m2m_100":
+        stock.src_lang, stock.tgt_lang = "en", "de"
+    for words in TEXTS:
+        before = ">>de<< " if kind == "marian" else ""
+        assert list(seq2seq.source_tokens(text, words, TOLD).ids) == stock(before + words).input_ids
+        assert list(seq2seq.target_tokens(text, words, TOLD).ids[1:]) == stock(text_target=words).input_ids
+    source = seq2seq.source_tokens(text, "parcel lost", TOLD).ids
+    target = seq2seq.target_tokens(text, "parcel lost", TOLD).ids
+    if kind == "marian":
+        assert source[0] == stock.convert_tokens_to_ids(">>de<<")
+        assert source[1:] != target[1:]  # each half has pieces of its own
+    else:
+        assert source[0] == stock.get_lang_id("en") and target[1] == stock.get_lang_id("de")
+
+
+@pytest.mark.parametrize("kind", ["marian", "m2m_100"])
+def test_every_token_knows_its_characters(kind: str, folders: dict[str, Path]) -> None:
+    text = opened(folders[kind]).text
+    for backend in (text.backend, text.writer):
+        assert isinstance(backend, SlowBackend)
+        for words in ["the  box was lost", "wäs äm box", "QQ box", ">>de<< my box", "a </s> b"]:
+            made = backend.encode(words)
+            assert len(made.ids) == len(made.offsets) == len(made.special_tokens_mask)
+            inside = [span for span, special in zip(made.offsets, made.special_tokens_mask, strict=True) if not special]
+            assert all(0 <= start <= end <= len(words) for start, end in inside)
+            assert [start for start, _ in inside] == sorted(start for start, _ in inside)
+            assert inside[-1][1] == len(words)
+    spans = text.backend.encode("my box", add_special_tokens=False).offsets
+    assert "".join("my box"[start:end] for start, end in spans) == "my box"
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("kind", ["marian", "m2m_100"])
+def test_a_translator_learns_and_transformers_opens_what_was_saved(
+    kind: str, method: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    rows = [
+        {"source": f"my {a} was {b}", "target": f"{a} {b}".replace("e", "ä")}
+        for a in tiny.WORDS[:12]
+        for b in tiny.WORDS[12:18]
+    ]
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    values = tiny.recipe_values(
+        folders[kind], file, tmp_path / "runs", method=method, train__epochs=12,
+        train__learning_rate=1e-2 if method == "lora" else 3e-3,
+        task={"name": "translation", "source_language": "en", "target_language": "de", "max_new_tokens": 8},
+    )  # fmt: skip
+    directory = run.train_recipe(recipefile.build(values))
+    report = directory.json("report/report")
+    assert (
+        report["scores"]["test"]["mean_token_loss"]["value"] < report["base"]["test"]["mean_token_loss"]["value"] - 0.3
+    )
+    predictor = load_run(directory.path)
+    assert predictor.evaluate()["scores"]["test"] == report["scores"]["test"]
+    ours = predictor.predict(["my box was lost"])[0]["answer"]
+    folder = directory.path / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if method == "lora":
+        from peft import PeftModel
+
+        net: Any = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(folders[kind]), folder)
+    else:
+        net = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    asked = (">>de<< " if kind == "marian" else "") + "my box was lost"
+    forced = {"forced_bos_token_id": tokenizer.get_lang_id("de")} if kind == "m2m_100" else {}
+    out = net.eval().generate(**tokenizer(asked, return_tensors="pt"), max_new_tokens=8, num_beams=1, **forced)
+    assert tokenizer.decode(out[0], skip_special_tokens=True).strip() == ours
+
+
+@torch.no_grad()
+def test_tokens_that_a_model_must_never_write_are_not_written(folders: dict[str, Path]) -> None:
+    model = opened(folders["marian"])
+    pad = model.text.tokenizer.pad_token_id
+    model.net.final_logits_bias[0, pad] = 1e4  # greedy search would write nothing else
+    free = model.net.generate(
+        input_ids=torch.tensor([[5, 6, 0]]), max_new_tokens=4, num_beams=1, bad_words_ids=None, do_sample=False
+    )
+    made = generate.translations(model, [seq2seq.source_tokens(model.text, "my box", TOLD)], 4, TOLD)
+    assert set(free[0, 1:].tolist()) == {pad}
+    assert made[0].text and made[0].tokens
+
+
+@pytest.mark.parametrize(("language", "said"), [("xx", "`xx` is none of them"), (None, "is not told which")])
+def test_a_translator_of_several_languages_must_be_told_one_of_them(
+    language: str | None, said: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": f"a {n}", "target": f"b {n}"} for n in range(40)])
+    task = {"name": "translation", "source_language": "en", "target_language": language}
+    values = tiny.recipe_values(folders["marian"], file, tmp_path, task=task)
+    if language is None:
+        values["task"] = "translation"
+    with pytest.raises(RecipeError, match=said):
+        run.train_recipe(recipefile.build(values))
+
+
+def test_two_vocabularies_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    folder = shutil.copytree(folders["marian"], tmp_path / "m")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "separate_vocabs": True}))
+    shutil.copy(folder / "vocab.json", folder / "target_vocab.json")
+    with pytest.raises(ModelError, match="one vocabulary"):
+        opened(folder)
