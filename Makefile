@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check format bench docs clean
+.PHONY: quickstart test battery check format bench docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# Every case of the battery; `make test` runs a sample of them.
+battery: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/contracts --whole
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

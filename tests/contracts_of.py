@@ -19,3 +19,4 @@ def _module(name: str) -> ModuleType:
 
 battery = _module("test_battery")
 saved = _module("test_saved_and_broken")
+formats = _module("test_formats")

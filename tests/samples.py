@@ -13,7 +13,6 @@ import tiny
 from tunesmith.contracts import Example, Row
 from tunesmith.models.generate import Generated
 from tunesmith.retrieving import CANDIDATES, ranking
-from tunesmith.written import REFERENCES
 
 
 def words(number: int, count: int) -> list[str]:
@@ -141,8 +140,9 @@ def write(task: str, folder: Path) -> Path:
     return tiny.write_jsonl(folder / f"{task}.jsonl", ROWS[task]())
 
 
-def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[Any]:
-    """What `predict` would give for a row's examples (made to learn) if the net knew every answer."""
+def gold(task: str, known: Any, row: Row, examples: Sequence[Example], model: Any) -> list[Any]:
+    """What `predict` would give for a row's examples (made to learn) if the net knew every answer: of a net that
+    writes, the tokens that it learns to write last."""
     if task in ("text-classification", "image-classification"):
         return [np.log(np.eye(len(known.labels))[e.target] + 1e-9) for e in examples]
     if task in ("retrieval", "reranking"):
@@ -161,12 +161,16 @@ def gold(task: str, known: Any, row: Row, examples: Sequence[Example]) -> list[A
             made.append((held, -9.0 if first else 9.0))
         return made
     if task == "fill-mask":
-        return [(["x"] * len(e.target), 0.0, len(e.target)) for e in examples]
-    if task == "chat":
-        return [Generated(row["messages"][-1]["content"], True, 3)]
-    if task == "question-answering":
-        return [Generated(next((a["text"] for a in row["label_answers"]), "unanswerable"), True, 3)]
-    return [Generated(row[REFERENCES][0], True, 3)]
+        return [(["x"] * len(e.target), 0.0, len(e.target), len(e.target)) for e in examples]
+    written = examples[0].parts.get("answer", examples[0].parts["text"])
+    learned = written.ids[_begins(written.trained) :]
+    return [Generated(model.text.decode(learned).strip(), True, len(learned))]
+
+
+def _begins(trained: Sequence[bool]) -> int:
+    """Where the last run of trained tokens begins."""
+    end = len(trained) - [*trained][::-1].index(True)
+    return next((k + 1 for k in range(end - 1, -1, -1) if not trained[k]), 0)
 
 
 BEST = {"fill-mask": ("masked_accuracy", 1.0), "chat": ("answer_exact_match", 1.0), "translation": ("bleu", 100.0)}

@@ -302,6 +302,24 @@ def make_sentencepiece(folder: Path, kind: str = "marian") -> Path:
     return folder
 
 
+@torch.no_grad()
+def settle(net: Any) -> None:
+    """Draw convolutions as large as keeps states alive, and give batch norms the statistics of some pixels: in a fresh
+    net states fade from layer to layer."""
+    generator = torch.Generator().manual_seed(6)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, generator=generator)
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None
+    net.train()(pixel_values=torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(5)) * 2 - 1)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    net.eval()
+
+
 def make_vision(folder: Path, kind: str = "vit") -> Path:
     """A tiny vision net with an image processor in a folder."""
     from transformers import AutoConfig, AutoModelForImageClassification, BitImageProcessorPil
@@ -316,6 +334,7 @@ def make_vision(folder: Path, kind: str = "vit") -> Path:
     config = AutoConfig.for_model(kind, num_labels=5, **values[kind])
     net = AutoModelForImageClassification.from_config(config)
     redraw(net) if kind == "vit" else None
+    settle(net)
     net.save_pretrained(folder)
     size, half = {"height": 32, "width": 32}, [0.5] * 3
     BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=size, image_mean=half, image_std=half).save_pretrained(

@@ -109,6 +109,7 @@ def _stopped(made: RunDir, prepared: Prepared) -> dict[str, Any]:
         "base": {},
         "baselines": {},
         "verdict": None,
+        "win_rate": None,
         "seconds": prepared.seconds,
         "tokens": {"real": 0, "padded": 0, "label": 0},
         "peak_memory_bytes": max(peak_bytes(), prepared.peak_bytes),

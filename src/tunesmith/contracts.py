@@ -9,7 +9,7 @@ Nothing here imports torch: the names of tensors and nets are for the type check
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -42,8 +42,8 @@ class Row:
 
     @property
     def place(self) -> str:
-        """`file:line`, as errors print it."""
-        return f"{self.file}:{self.line}"
+        """`file:line`, as errors print it; a row that is of no file has no line."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,8 @@ class Shown:
 
 Answer = dict[str, Any]
 """What `predict` gives the user for one row; plain JSON values."""
+Outputs = Mapping[int, Sequence[Any]]
+"""Row id -> what `predict` gave for each of its examples."""
 Vector = float | NDArray[np.float64]
 
 
@@ -237,6 +239,8 @@ class Task(Protocol):
     headline: ClassVar[Metric]
     each: ClassVar[tuple[str, ...]] = ()
     """Measures that are not summed: `order` reads them row by row."""
+    references: ClassVar[bool] = False
+    """Whether the loss is that of references, which one model may find likelier than another."""
     asks: ClassVar[bool] = True
     """Whether answers to rows are worth writing when the task was assessed already."""
     families: ClassVar[tuple[str, ...]]
@@ -249,6 +253,10 @@ class Task(Protocol):
     def watched(self, scores: Mapping[str, float]) -> Metric:
         """The metric that picks the best checkpoint, one of those that a look at the validation rows gives."""
         return self.headline
+
+    def asked(self) -> Mapping[str, Column]:
+        """The columns of a row that is to be answered."""
+        return {name: column for name, column in self.columns.items() if not column.target}
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """Why the row cannot be used, or None. To answer, what is to be predicted may be missing."""
@@ -303,10 +311,8 @@ class Task(Protocol):
     def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
         """One raw output per example."""
 
-    def together(
-        self, model: Model, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]
-    ) -> Mapping[int, Sequence[Any]]:
-        """Row id -> outputs, once those of all rows are there: for answers that depend on other rows."""
+    def together(self, model: Model, rows: Sequence[Row], outputs: Outputs) -> Outputs:
+        """The outputs, once those of all rows are there: for answers that depend on other rows."""
         return outputs
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
@@ -323,8 +329,12 @@ class Task(Protocol):
         row was drawn [replicates, rows] -> score [replicates]."""
         return {}
 
-    def settle(self, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]) -> Task:
-        """What only a tuned model's outputs on validation rows can tell (thresholds): a new task. By row id."""
+    def settle(self, rows: Sequence[Row], outputs: Outputs) -> Task:
+        """What only a tuned model's outputs on validation rows can tell (thresholds): a new task."""
+        return self
+
+    def portable(self, reader: Reader) -> Task:
+        """The task as it goes with the saved model: without texts of the training rows."""
         return self
 
     def show(self, row: Row, answer: Answer | None) -> Shown:
@@ -336,6 +346,10 @@ class Task(Protocol):
 
     def classes(self) -> Sequence[str]:
         """The labels, where each row has one of them and is given one, under `label`; else nothing."""
+        return ()
+
+    def counted(self) -> Sequence[str]:
+        """Names of which the measures `gold`, `found` and `hit` hold a count each, in order (types of entities)."""
         return ()
 
     def notes(self) -> list[str]:
@@ -369,23 +383,3 @@ class Format(Protocol):
 
     def read(self, path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
         """(line, values) of every row, in file order; what cannot be read comes as a BadRow."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number the user sees: its value, its 95 % interval and the rows it rests on."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Per-row measures of one set of rows, kept so that intervals and paired tests are sums."""
-
-    rows: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    """Measure -> ids of the rows that have it, ascending."""
-    values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """Measure -> [rows, width]."""

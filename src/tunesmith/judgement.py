@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunesmith import stats
-from tunesmith.contracts import Metric, Row, Score, Task
+from tunesmith.contracts import Metric, Row, Task
+from tunesmith.metrics.measured import Score
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.recipe import Recipe
@@ -68,7 +69,8 @@ def compare(
     judgement.base = {split: stats.scores(task, judged.measured)}
     metric = headline(task, judgement.scores[split])
     judgement.verdict = stats.compare(task, metric, judged.measured, judgement.tuned.measured)
-    judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
+    if task.references:
+        judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
     yield "baselines"
     answered = [row for row in rows if row.id in judgement.tuned.answers] or rows
     for name, answers in task.baselines(train, answered, model).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 import time
@@ -12,12 +11,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tunesmith import encoding, recipefile
 from tunesmith import judgement as judging
-from tunesmith import recipefile
 from tunesmith.contracts import Answer, BadRow, Row, Task
 from tunesmith.data import splits
-from tunesmith.data.read import find_files, in_task_columns, map_columns, place_files, raw_rows, read_rows, refuse_bad
-from tunesmith.data.split import sample
+from tunesmith.data.read import (
+    find_files,
+    in_task_columns,
+    map_columns,
+    place_files,
+    raw_rows,
+    read_rows,
+    refuse_bad,
+    unusable,
+)
+from tunesmith.data.split import renumber, sample
 from tunesmith.errors import DataError, RunError, TunesmithError
 from tunesmith.models import matmul
 from tunesmith.models.catalog import Source
@@ -57,6 +65,9 @@ class Predictor:
 
     def _row(self, number: int, given: Given, folder: Path = Path()) -> Row:
         place = f"row {number + 1}"
+        broken = unusable(dict(given) if isinstance(given, Mapping) else given)
+        if broken:
+            raise DataError(f"the row holds {broken}", where=place)
         if isinstance(given, str):
             column = next((n for n in _ALONE if n in self.task.columns and not self.task.columns[n].target), None)
             others = [n for n, c in self.task.columns.items() if c.required and not c.target and n != column]
@@ -68,25 +79,27 @@ class Predictor:
             reason = self.task.check_row(values, "answer")
             found: dict[str, Any] | str = reason if reason is not None else self.task.normalize(values)
         else:
-            wanted = {name: column for name, column in self.task.columns.items() if not column.target}
-            said = {name: value for name, value in self.recipe.column_map().items() if name in wanted}
-            if all(name in given for name, column in wanted.items() if column.required):
-                said = {}
+            wanted = self.task.asked()
+            said = {
+                name: value  # what training called a column counts first; where it is not there, the task's own name
+                for name, value in self.recipe.column_map().items()
+                if name in wanted and any(part in given for part in ([value] if isinstance(value, str) else value))
+            }
             mapping = map_columns(wanted, said, list(given), place)
             raw = dict(given)
             place_files(self.task.columns, mapping, raw, folder)
             found = in_task_columns(self.task, mapping, raw, "answer")
         if isinstance(found, str):
             raise DataError(found, where=place)
-        return Row(number, found, place, number + 1)
+        return Row(number, found, place, 0)
 
     def predict_file(self, source: Path, target: Path) -> int:
         """Answer every row of a file into a .jsonl or .csv file that appears whole or not at all; returns the rows.
 
         Raises DataError for a row that cannot be answered, with its line.
         """
-        writer = {".jsonl": _jsonl, ".csv": _csv}.get(target.suffix.lower())
-        if writer is None:
+        kind = target.suffix.lower()
+        if kind not in (".jsonl", ".csv"):
             raise DataError("answers are written to .jsonl or .csv", where=str(target))
         temporary = target.with_name(f".{target.name}.tmp")
         count = 0
@@ -106,8 +119,10 @@ class Predictor:
                             where = f"{source}:{chunk[number - 1][0]}"
                             raise DataError(fault.problem, where=where, hint=fault.hint) from None
                         for values, answer in zip(raw, answers, strict=True):
-                            file.write(writer(values, answer, first=count == 0))
+                            file.write(_line(values, answer))
                             count += 1
+                if kind == ".csv":
+                    _as_csv(temporary)
                 temporary.replace(target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -122,7 +137,7 @@ class Predictor:
         began = time.perf_counter()
         notes: list[str] = []
         rows, split = self._rows_to_score(data, columns or {})
-        rows = tuple(self.task.gather(rows, self.model, "answer"))
+        rows = self._readable(self.task.gather(rows, self.model, "answer"))
         result = judging.score(self.model, self.task, split, rows, self.recipe.evaluate.answers)
         seconds = {"evaluate": time.perf_counter() - began}
         if self.recipe.evaluate.compare:
@@ -132,7 +147,8 @@ class Predictor:
             except TunesmithError as fault:
                 notes.append(f"no base and no baselines: {fault.problem}")
             else:
-                for _ in judging.compare(result, self.task, self.recipe, self.source, own, rows):
+                fitted = {name: self._readable(own[name]) for name in ("train", "validation")}
+                for _ in judging.compare(result, self.task, self.recipe, self.source, fitted, rows):
                     pass
                 seconds["compare"] = time.perf_counter() - began
         metric = judging.headline(self.task, result.scores[split])
@@ -152,6 +168,17 @@ class Predictor:
             "peak_memory_bytes": fit.peak_bytes(),
             "notes": notes,
         }
+
+    def _readable(self, rows: Sequence[Row]) -> tuple[Row, ...]:
+        """The rows that the model can take, where the recipe leaves the others out. Raises DataError for the others."""
+        _, refused = encoding.encode(_task_of(self.recipe)[0], self.task, rows, self.model)
+        lost = [BadRow(rows[row.row].file, rows[row.row].line, row.reason, row.hint) for row in refused]
+        if self.recipe.data.bad_rows == "stop":
+            refuse_bad(lost)
+        if len(lost) == len(rows):
+            raise DataError("no row can be used", where=lost[0].file)
+        numbers = {row.row for row in refused}
+        return tuple(renumber([row for k, row in enumerate(rows) if k not in numbers])) if numbers else tuple(rows)
 
     def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[tuple[Row, ...], str]:
         if data is None:
@@ -205,16 +232,30 @@ def _chunks(source: Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
         yield [item for item in chunk if not isinstance(item, BadRow)]
 
 
-def _jsonl(values: dict[str, Any], answer: Answer, *, first: bool) -> str:
+def _line(values: dict[str, Any], answer: Answer) -> str:
     return json.dumps({**values, "prediction": answer}, ensure_ascii=False, default=str) + "\n"
 
 
-def _csv(values: dict[str, Any], answer: Answer, *, first: bool) -> str:
-    plain = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for k, v in answer.items()}
-    flat = {f"predicted_{k}": v for k, v in plain.items() if not isinstance(v, dict)}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if first:
-        writer.writerow([*values, *flat])
-    writer.writerow([*values.values(), *flat.values()])
-    return text.getvalue()
+def _as_csv(path: Path) -> None:
+    """Turn a file of `_line`s into a table of all columns that any row has; objects are left out."""
+    columns: dict[str, None] = {}
+    for row in _flat_rows(path):
+        columns |= dict.fromkeys(row)
+    made = path.with_name(path.name + ".csv")
+    try:
+        with open(made, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(_flat_rows(path))
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _flat_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            answer = row.pop("prediction")
+            row |= {f"predicted_{name}": value for name, value in answer.items() if not isinstance(value, dict)}
+            yield {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in row.items()}

@@ -304,6 +304,7 @@ def _conclude(state: _State) -> Iterator[Event]:
         run.model,
         getattr(task, "labels", ()),
         write_report.card(summary, prepared.source.licence),
+        recipefile.task_as_json(summary["task"], task.portable(model)),
     )
     yield Phase("writing the report")
     write_report.write(run, prepared, result, summary)

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Measured, Metric, Score, Task
+from tunesmith.contracts import Metric, Task
+from tunesmith.metrics.measured import Measured, Score
 
 REPEATS = 1000
 _ORDERED = 200

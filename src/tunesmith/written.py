@@ -31,12 +31,13 @@ class Written(Task):
     """A task whose answer is a text."""
 
     families: ClassVar[tuple[str, ...]] = ("decoder", "encoder-decoder")
+    references: ClassVar[bool] = True
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
     """Longest answer in tokens. None takes it from the data: 1.2 times the 99th percentile, at least 16."""
 
-    longest_answer: int = field(default=0, metadata={"option": False})
-    """Characters of the 99th percentile of the answers in training."""
+    long_answer: str = field(default="", metadata={"option": False})
+    """The answer in training that 99 of 100 are no longer than; its tokens are counted when a model is at hand."""
 
     def question(self, row: Row) -> Question:
         """What is asked of a row."""
@@ -57,7 +58,7 @@ class Written(Task):
         """How long answers are."""
         from tunesmith.models import writing
 
-        return replace(self, longest_answer=writing.longest_of([row[REFERENCES][0] for row in rows]))
+        return replace(self, long_answer=writing.long_one([row[REFERENCES][0] for row in rows]))
 
     def build(self, source: Source, options: Recipe, seed: int) -> Model:
         """The pretrained net as it is."""
@@ -134,11 +135,15 @@ class Written(Task):
         """None: a task that knows a cheap system says which."""
         return {}
 
+    def portable(self, reader: Reader) -> Self:
+        """With the room of answers as a number."""
+        return replace(self, max_new_tokens=self.room(reader), long_answer="")
+
     def room(self, reader: Reader) -> int:
         """Tokens that an answer may take."""
         from tunesmith.models import writing
 
-        return writing.room_for(reader, self.max_new_tokens, self.longest_answer)
+        return writing.room_for(reader, self.max_new_tokens, self.long_answer)
 
 
 def check_text(name: str, values: Mapping[str, Any]) -> str | None:

@@ -1,5 +1,6 @@
-"""What the battery's tests share."""
+"""What the battery's tests share, and the sample of it that `make test` runs; `make battery` runs all."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,44 @@ import pytest
 
 import samples
 import tiny
+
+SHARE = 0.6
+"""Of the cases of a test that has many: `make test` gives the battery six minutes at most."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="run every case of the battery")
+    parser.addoption("--battery-seed", type=int, default=0, help="which sample of its cases runs otherwise")
+
+
+def chosen(cases: list[dict[str, str]], seed: int, share: float = SHARE) -> list[int]:
+    """Numbers of the cases of one test that run: all values of all parameters, then at random up to the share."""
+    order = random.Random(seed).sample(range(len(cases)), len(cases))
+    seen: set[tuple[str, str]] = set()
+    first: list[int] = []
+    for k in order:
+        if not seen.issuperset(cases[k].items()):
+            first.append(k)
+            seen.update(cases[k].items())
+    rest = [k for k in order if k not in first]
+    return sorted([*first, *rest[: max(round(share * len(cases)) - len(first), 0)]])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--whole") or any("::" in argument for argument in config.args):
+        return
+    here = Path(__file__).parent
+    groups: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.path.parent == here and hasattr(item, "callspec"):
+            groups.setdefault((item.path, item.originalname), []).append(item)  # type: ignore[attr-defined]
+    dropped: set[pytest.Item] = set()
+    for group in groups.values():
+        cases = [{k: str(v) for k, v in item.callspec.params.items()} for item in group]  # type: ignore[attr-defined]
+        kept = set(chosen(cases, config.getoption("--battery-seed")))
+        dropped |= {item for k, item in enumerate(group) if k not in kept}
+    config.hook.pytest_deselected(items=list(dropped))
+    items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Each defect is put into a plugin that passes, under its own name, and the clause
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 import samples
-from contracts_of import battery, saved
+from contracts_of import battery, formats, saved
 from tunesmith import plugins
 from tunesmith.contracts import Example, Loss
 from tunesmith.errors import RecipeError
@@ -22,6 +23,7 @@ from tunesmith.methods.lora import Lora
 from tunesmith.models import adapters
 from tunesmith.tasks.fill_mask import FillMask
 from tunesmith.tasks.question_answering import QuestionAnswering
+from tunesmith.tasks.summarization import Summarization
 from tunesmith.tasks.text_classification import TextClassification
 
 
@@ -69,6 +71,25 @@ class LooksAtItsNeighbours(TextClassification):
     def predict(self, model: Any, examples: Sequence[Example]) -> list[Any]:
         found = np.stack(super().predict(model, examples))
         return list(found - found.mean(0))
+
+
+@dataclass(frozen=True)
+class LooksAtItsPadding(TextClassification):
+    def predict(self, model: Any, examples: Sequence[Example]) -> list[Any]:
+        longest = max(example.length for example in examples)
+        moved = [np.eye(len(self.labels))[0] * (longest - example.length) for example in examples]
+        found = super().predict(model, examples)
+        return [a + b for a, b in zip(found, moved, strict=True)] if model.layout == "padded" else found
+
+
+@dataclass(frozen=True)
+class LosesTheEnd(Summarization):
+    def encode(self, row: Any, reader: Any, purpose: Any) -> list[Example]:
+        made = super().encode(row, reader, purpose)
+        if purpose == "learn":
+            part = made[0].parts["text"]
+            made[0] = replace(made[0], parts={"text": replace(part, ids=part.ids[:-3], trained=part.trained[:-3])})
+        return made
 
 
 @dataclass(frozen=True)
@@ -144,12 +165,25 @@ CASES: dict[str, tuple[str, str, type, str]] = {
     "batch": ("tasks", TEXT, LooksAtItsNeighbours, "test_scores_do_not_depend_on_how_rows_are_put_together"),
     "frozen": ("methods", "lora", MovesWhatItFroze, "test_what_is_declared_moves_and_the_rest_stays_to_the_bit"),
     "moved": ("methods", "lora", DeclaresWhatNeverMoves, "test_what_is_declared_moves_and_the_rest_stays_to_the_bit"),
+    "layout": (
+        "tasks",
+        TEXT,
+        LooksAtItsPadding,
+        "test_in_padded_batches_a_task_moves_what_it_declares_and_answers_the_same_alone",
+    ),
+    "written": (
+        "tasks",
+        "summarization",
+        LosesTheEnd,
+        "test_gold_encoded_then_decoded_scores_the_most_that_can_be_scored",
+    ),
     "merged": ("tasks", TEXT, NeedsItsAdapters, "test_adapters_merged_into_the_weights_keep_the_answers"),
 }
 """Clause -> (kind, name, the broken plugin, the test that must fail)."""
 MORE = {
     "test_gold_encoded_then_decoded_scores_the_most_that_can_be_scored": {"max_tokens": None},
     "test_what_is_declared_moves_and_the_rest_stays_to_the_bit": {"method": "lora"},
+    "test_in_padded_batches_a_task_moves_what_it_declares_and_answers_the_same_alone": {"method": "full"},
     "test_a_run_learns_restores_and_answers_the_same": {"method": "full"},
 }
 
@@ -162,9 +196,12 @@ def test_a_broken_plugin_fails_its_clause_and_the_stock_one_passes(
     run: Callable[..., None] = getattr(battery, test)
     given: dict[str, Any] = {"values": values, "task": name if kind == "tasks" else TEXT, "family": "encoder"}
     given |= {**MORE.get(test, {}), **({"max_tokens": 12} if clause == "windows" else {})}
+    given |= {"family": "decoder"} if clause == "written" else {}
+    asked = signature(run).parameters
+    given = {key: value for key, value in given.items() if key in asked}
     with monkeypatch.context() as patch:
-        run(**given, **({"monkeypatch": patch} if clause == "batch" else {}))
-    given |= {"monkeypatch": monkeypatch} if clause == "batch" else {}
+        run(**given, **({"monkeypatch": patch} if "monkeypatch" in asked else {}))
+    given |= {"monkeypatch": monkeypatch} if "monkeypatch" in asked else {}
     with instead(kind, name, broken), pytest.raises(AssertionError):
         run(**given)
 
@@ -174,6 +211,16 @@ def test_a_task_that_takes_any_row_fails_the_clause_on_broken_rows(
 ) -> None:
     with instead("tasks", TEXT, TakesAnyRow), pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         saved.test_a_broken_row_is_named_with_its_line(request, tmp_path, TEXT)
+
+
+def test_a_format_that_loses_a_row_fails_the_clause_on_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.data.formats import jsonl
+
+    formats.test_what_was_written_is_read_in_order_whatever_the_format_is_called(tmp_path, "jsonl")
+    stock = jsonl.read
+    monkeypatch.setattr(jsonl, "read", lambda path: iter(list(stock(path))[:-1]))
+    with pytest.raises(AssertionError):
+        formats.test_what_was_written_is_read_in_order_whatever_the_format_is_called(tmp_path, "jsonl")
 
 
 def test_a_net_that_others_cannot_compute_fails_the_clause_on_saved_folders(

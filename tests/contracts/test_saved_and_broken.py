@@ -37,6 +37,28 @@ CASES = [
 ]
 
 
+ELSEWHERE = {
+    "text-classification": "mean-pooled: tests/runs/test_saved_models.py, in sentence-transformers",
+    "multi-label-classification": "the same net as text-classification's",
+    "text-regression": "the same net as text-classification's",
+    "reranking": "tests/unit/tasks/test_retrieval.py, as a CrossEncoder",
+    "retrieval": "tests/unit/tasks/test_retrieval.py, in sentence-transformers",
+    "chat": "the same net as summarization's",
+    "translation": "the same net as summarization's; pairs in tests/invariants/test_encoder_decoders.py",
+}
+"""Tasks whose saved folder is opened by another test, or is another task's."""
+
+
+def test_every_task_and_family_is_saved_and_opened_here_or_it_is_said_where() -> None:
+    every = {
+        (task, family)
+        for task in plugins.names("tasks")
+        for family in ("encoder", "decoder", "encoder-decoder", "vision")
+        if family in plugins.load("tasks", task).families
+    }
+    assert {pair for pair in every if pair[0] not in ELSEWHERE} == set(CASES)
+
+
 def ours(model: Model, part: Any, answer: Any = None) -> torch.Tensor:
     """Logits [tokens, outputs] of a row, or [labels] of an image."""
     if answer is not None:

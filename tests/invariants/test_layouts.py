@@ -161,3 +161,19 @@ def test_two_texts_in_a_stream_give_the_logits_of_the_stock_class_one_row_at_a_t
         bare = [replace(row, types=()) for row in rows]
         moved = float((model.token_logits(bare) - torch.cat(together)).abs().max())
         assert (moved > 1e-3) == typed
+
+
+def test_two_texts_of_a_decoder_stand_in_two_lines_however_they_are_cut(decoder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from tunesmith.models.text import TextEncoder
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    first, second = "where is my parcel", "the box was lost twice"
+    whole = TextEncoder(tokenizer, 500).pair(first, second)
+    assert tokenizer.decode(whole.ids).strip() == f"{first}\n{second}"
+    assert [whole.text[a:b] for a, b in whole.offsets if b > a][-1].strip() in second
+    for most in (len(whole.ids) - 1, 12, 7):
+        cut = TextEncoder(tokenizer, most).pair(first, second)
+        assert len(cut.ids) == most and cut.cut == len(whole.ids) - most
+        assert "\n" in tokenizer.decode(cut.ids)

@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from tunesmith import stats
-from tunesmith.contracts import Measured, Row
+from tunesmith.contracts import Row
+from tunesmith.metrics.measured import Measured
 from tunesmith.tasks.chat import Chat
 from tunesmith.tasks.text_classification import TextClassification
 from tunesmith.train.evaluate import judge_answers, value_of

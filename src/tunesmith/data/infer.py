@@ -87,9 +87,16 @@ def _entities(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | N
     words = _named(columns, "tokens", names, lambda value: isinstance(value, list), rows)
     tags = _named(columns, "tags", names, lambda value: isinstance(value, list), rows)
     if words and tags and len(rows[0][words]) == len(rows[0][tags]):
-        return Guess(
-            "token-classification", {"tokens": words, "tags": tags}, f"`{tags}` has a tag for each of `{words}`"
-        )
+        others = [
+            name
+            for name in names
+            if name not in (words, tags)
+            and isinstance(rows[0][name], list)
+            and len(rows[0][name]) == len(rows[0][words])
+        ]
+        unread = f"; `{others[0]}` is not read, `data.columns.tags` would choose it" if others else ""
+        why = f"`{tags}` has a tag for each of `{words}`{unread}"
+        return Guess("token-classification", {"tokens": words, "tags": tags}, why)
     text = _named(columns, "text", names, lambda value: isinstance(value, str), rows)
     spans = _named(columns, "spans", names, lambda value: isinstance(value, list), rows)
     if text and spans:

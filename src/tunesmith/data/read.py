@@ -5,6 +5,7 @@ Knows tasks only through their columns and their word on a single row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tunesmith.errors import DataError, did_you_mean
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
 Columns = Mapping[str, str | list[str]]
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,26 @@ def raw_rows(path: Path, given: str | None = None) -> Iterator[tuple[int, dict[s
         raise DataError("a file was expected, this is a folder", where=str(path))
     for item in format_of(path, given).read(path):
         if not isinstance(item, BadRow):
-            broken = next((k for k, v in item[1].items() if isinstance(v, str) and "\0" in v), None)
+            broken = next(((k, why) for k, v in item[1].items() if (why := unusable(v))), None)
             if broken is not None:
-                yield BadRow(str(path), item[0], f"column `{broken}` holds a NUL character")
+                yield BadRow(str(path), item[0], f"column `{broken[0]}` holds {broken[1]}")
                 continue
         yield item
+
+
+def unusable(value: Any) -> str:
+    """What no tokenizer takes, in words, in a value or in what it is made of; else nothing."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return "a NUL character"
+        if _HALF.search(value):
+            return "half of a character (a lone surrogate), as texts have that were cut between two halves"
+        return ""
+    if isinstance(value, dict):
+        return next((why for part in (*value, *value.values()) if (why := unusable(part))), "")
+    if isinstance(value, list):
+        return next((why for part in value if (why := unusable(part))), "")
+    return ""
 
 
 def read_rows(

@@ -30,7 +30,7 @@ def from_tags(tags: Sequence[str]) -> tuple[list[Entity], int]:
     found: list[Entity] = []
     mended = 0
     start, kind = 0, ""
-    bare = not any(tag[:2].rstrip("-_") in _KNOWN and tag[1:2] in ("-", "_") for tag in tags if tag != OUTSIDE)
+    bare = not any(_prefixed(tag) for tag in tags if tag != OUTSIDE)
     for k, tag in enumerate([*tags, OUTSIDE]):
         prefix, of = ("I", tag) if bare else (tag[:1], tag[2:])
         outside = tag == OUTSIDE
@@ -44,6 +44,21 @@ def from_tags(tags: Sequence[str]) -> tuple[list[Entity], int]:
             found.append((start, k + 1, kind))
             kind = ""
     return found, mended
+
+
+def odd(tags: Sequence[str]) -> str | None:
+    """Why tags cannot be read in one way only, or None: small prefixes, or some with a prefix and some without."""
+    plain = [tag for tag in tags if tag != OUTSIDE and not _prefixed(tag)]
+    small = next((tag for tag in plain if tag == OUTSIDE.lower() or _prefixed(tag[:1].upper() + tag[1:])), None)
+    if small is not None:
+        return f"the tag `{small}` is written small; write `{small[:1].upper()}{small[1:]}`"
+    if plain and any(_prefixed(tag) for tag in tags):
+        return f"the tag `{plain[0]}` has no prefix and others have; write `B-{plain[0]}` or `I-{plain[0]}`"
+    return None
+
+
+def _prefixed(tag: str) -> bool:
+    return tag[:1] in _KNOWN and tag[1:2] in ("-", "_")
 
 
 def to_tags(entities: Sequence[Entity], words: int) -> list[str]:

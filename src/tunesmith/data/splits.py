@@ -66,6 +66,8 @@ def load(recipe: Recipe, task: Task) -> Splits:
         learned = task.learn(rows["train"])
     read = {name: len(part) for name, part in rows.items()}
     rows["train"] = renumber(sample(rows["train"], recipe.data.limit))
+    if recipe.data.limit is not None:
+        task.learn(rows["train"])  # a small sample may be of one label
     for name in ("validation", "test"):
         if name in rows:
             rows[name] = renumber(sample(rows[name], recipe.evaluate.limit))

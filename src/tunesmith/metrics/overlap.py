@@ -1,22 +1,24 @@
 """ROUGE of an answer and its references, by the library rouge-score, with words of any script.
 
 Lin 2004. The library's own tokenizer drops every letter outside a-z, so that an answer in German loses its umlauts and
-one in Russian all its words; here a word is a run of letters and digits of any script. On ASCII text both are the same.
+one in Russian all its words; here a word is a run of letters, their marks and digits of any script, and, of scripts
+that put no spaces between words, a single letter. On ASCII text both are the same.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 KINDS = ("rouge1", "rouge2", "rougeL")
-_WORD = re.compile(r"[^\W_]+")
+_ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = regex.compile(rf"[{_ALONE}]\p{{M}}*|[\p{{L}}\p{{M}}\p{{N}}--[{_ALONE}]]+", regex.V1)
 
 
 class _Words:
@@ -28,8 +30,9 @@ class _Words:
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters and digits, in lower case."""
-    return _WORD.findall(text.lower())
+    """Runs of letters and digits, in lower case; letters of scripts without spaces one by one."""
+    found: list[str] = _WORD.findall(text.lower())
+    return found
 
 
 @cache

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 _ORDERS = 4
@@ -17,27 +18,47 @@ _CHARACTERS = 6
 _BETA = 2
 
 
+Words = Literal["13a", "zh", "char"]
+"""How sacrebleu finds words: the tokenizer of WMT; single Chinese letters; every letter, for scripts without spaces."""
+_HAN = regex.compile(r"\p{Han}")
+_OTHERS = regex.compile(r"[\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_LETTER = regex.compile(r"\p{L}")
+
+
+def words_for(texts: Iterable[str]) -> Words:
+    """The tokenizer for the script that most letters of some texts are of."""
+    letters = han = others = 0
+    for text in texts:
+        letters += len(_LETTER.findall(text))
+        han += len(_HAN.findall(text))
+        others += len(_OTHERS.findall(text))
+    if 2 * (han + others) <= letters:
+        return "13a"
+    return "zh" if 10 * others < han else "char"  # Japanese has Chinese letters too
+
+
 @cache
-def _bleu() -> Any:
+def _bleu(words: Words) -> Any:
     from sacrebleu.metrics import BLEU
 
-    return BLEU(effective_order=True)
+    return BLEU(effective_order=True, tokenize=words)
 
 
-def signature() -> str:
-    """What BLEU and chrF are of, as sacrebleu writes it."""
+def signature(words: Words = "13a", *, several: bool = False) -> str:
+    """What BLEU and chrF are of, as sacrebleu writes it; `several`: rows have different numbers of references."""
     from sacrebleu.metrics import BLEU, CHRF
 
     made = []
-    for name, metric in (("BLEU", BLEU()), ("chrF2", CHRF())):
+    for name, metric in (("BLEU", BLEU(tokenize=words)), ("chrF2", CHRF())):
         metric.corpus_score(["a"], [["a"]])
-        made.append(f"{name} {metric.get_signature()}")
+        said = str(metric.get_signature())
+        made.append(f"{name} {said.replace('nrefs:1|', 'nrefs:var|') if several else said}")
     return "; ".join(made)
 
 
-def bleu_counts(answer: str, references: Sequence[str]) -> NDArray[np.float64]:
+def bleu_counts(answer: str, references: Sequence[str], words: Words = "13a") -> NDArray[np.float64]:
     """[10]: n-grams of 1 to 4 words that match, n-grams there are, words of the answer, words of the reference."""
-    found = _bleu().sentence_score(answer, list(references))
+    found = _bleu(words).sentence_score(answer, list(references))
     return np.array([*found.counts, *found.totals, found.sys_len, found.ref_len], dtype=np.float64)
 
 

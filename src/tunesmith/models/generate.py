@@ -91,7 +91,7 @@ def _stock(model: Model, prompts: Sequence[Tokens], room: Sequence[int], stops: 
         out = net.generate(
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=max(min(max(room), model.text.max_tokens - longest), 1),
+            max_new_tokens=max(room),
             do_sample=False,
             temperature=None,
             top_p=None,

@@ -69,10 +69,12 @@ def open_image(path: Path) -> Any:
         raise
     except FileNotFoundError:
         raise DataError("there is no such image", where=str(path)) from None
+    except Image.DecompressionBombError:
+        raise DataError("the image is too large to be unpacked", where=str(path), hint="shrink it") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as fault:
         raise DataError(f"the image cannot be read: {str(fault).splitlines()[0]}", where=str(path)) from None
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return Image.fromarray(_to_bytes(np.asarray(image, dtype=np.float64))).convert("RGB")
+        return Image.fromarray(_to_bytes(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -80,10 +82,11 @@ def open_image(path: Path) -> Any:
     return image.convert("RGB")
 
 
-def _to_bytes(values: Any) -> Any:
-    """Numbers of 16 bits or more as bytes; an image that uses no more than a byte stays as it is."""
+def _to_bytes(values: Any, mode: str) -> Any:
+    """Numbers of 16 bits or more as bytes; an image that uses no more than a byte stays as it is, and fractions go from
+    0 to 1."""
     most = values.max(initial=0)
-    scale = 1.0 if most <= 255 else 257.0 if most <= 65_535 else most / 255
+    scale = 1 / 255 if mode == "F" and most <= 1 else 1.0 if most <= 255 else 257.0 if most <= 65_535 else most / 255
     return np.clip(values / scale, 0, 255).round().astype(np.uint8)
 
 

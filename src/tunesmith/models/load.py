@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -28,9 +28,21 @@ from tunesmith.models.pretrained import (
 )
 from tunesmith.recipe import ModelChoice
 
+_ANY_HEAD = {"ignore_mismatched_sizes": True}
+"""A head of other labels is no fault of the folder."""
+
+
+Problem = Literal["multi_label_classification", "regression"]
+"""What outputs are, as Transformers calls it, where they are not one label of several."""
+
 
 def load_classifier(
-    source: Source, choice: ModelChoice, labels: tuple[str, ...], max_tokens: int | None, seed: int
+    source: Source,
+    choice: ModelChoice,
+    labels: tuple[str, ...],
+    max_tokens: int | None,
+    seed: int,
+    problem: Problem | None = None,
 ) -> Model:
     """A text classifier with these labels. Its head is fresh unless the folder holds one of the same labels.
 
@@ -39,7 +51,8 @@ def load_classifier(
     config = config_of(source, choice)
     parts = anatomy.of(config.model_type)
     pooling = pooling_for(choice, parts, source)
-    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    names: dict[str, Any] = {"id2label": dict(enumerate(labels))} | ({"problem_type": problem} if problem else {})
+    names["label2id"] = {name: i for i, name in enumerate(labels)}
     with quiet(), seeded(seed):
         if pooling == "mean":
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
@@ -51,11 +64,14 @@ def load_classifier(
             for key, value in names.items():
                 setattr(encoder.config, key, value)
         else:
+            held = _labels_of(config)
             for key, value in names.items():
                 setattr(config, key, value)
             if config.pad_token_id is None:
                 config.pad_token_id = config.eos_token_id
-            net, fresh = pretrained("AutoModelForSequenceClassification", source, config, parts, {})
+            net, fresh = pretrained("AutoModelForSequenceClassification", source, config, parts, _ANY_HEAD)
+            if held != labels:
+                fresh |= _draw_head(net)
             base = str(net.base_model_prefix)
             lost = {name for name in fresh if name.startswith(f"{base}.") and ".pooler." not in name}
             if lost:
@@ -114,10 +130,11 @@ def load_token_classifier(
     Raises ModelError for `model.pooling`, which says how rows are read.
     """
     config = config_of(source, choice)
+    same = _labels_of(config) == labels
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: number for number, name in enumerate(labels)}
     return _with_token_head(
-        "AutoModelForTokenClassification", "token-classifier", source, choice, config, max_tokens, seed
+        "AutoModelForTokenClassification", "token-classifier", source, choice, config, max_tokens, seed, same=same
     )
 
 
@@ -131,15 +148,26 @@ def load_span_classifier(source: Source, choice: ModelChoice, max_tokens: int | 
 
 
 def _with_token_head(
-    auto: str, kind: Kind, source: Source, choice: ModelChoice, config: Any, max_tokens: int | None, seed: int
+    auto: str,
+    kind: Kind,
+    source: Source,
+    choice: ModelChoice,
+    config: Any,
+    max_tokens: int | None,
+    seed: int,
+    *,
+    same: bool = True,
 ) -> Model:
+    """`same` says whether a head that the folder holds is of the same labels."""
     parts = anatomy.of(config.model_type)
     if choice.pooling != "auto":
         raise ModelError(
             "`model.pooling` is for tasks with one label a row", where="model.pooling", hint="leave it out"
         )
     with quiet(), seeded(seed):
-        net, fresh = pretrained(auto, source, config, parts, {})
+        net, fresh = pretrained(auto, source, config, parts, {} if same else _ANY_HEAD)
+        if not same:
+            fresh |= _draw_head(net)
     fresh &= {name for name, _ in net.named_parameters()}  # a tensor that two modules share has one name
     lost = {name for name in fresh if name.startswith(f"{net.base_model_prefix}.")}
     if lost:
@@ -172,14 +200,12 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     if choice.pooling != "auto" or choice.head != "fresh":
         key = "pooling" if choice.pooling != "auto" else "head"
         raise ModelError(f"`model.{key}` is for models of texts", where=f"model.{key}", hint="leave it out")
-    same = [str(name) for _, name in sorted((getattr(config, "id2label", None) or {}).items())] == list(labels)
+    same = _labels_of(config) == labels
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: number for number, name in enumerate(labels)}
     with quiet(), seeded(seed):
-        net, fresh = pretrained(
-            "AutoModelForImageClassification", source, config, parts, {"ignore_mismatched_sizes": True}
-        )
-        if not same:  # a head of as many labels is still another one
+        net, fresh = pretrained("AutoModelForImageClassification", source, config, parts, _ANY_HEAD)
+        if not same:
             fresh |= _draw_head(net)
         processor = AutoImageProcessor.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
     lost = {name for name in fresh if name.startswith(f"{net.base_model_prefix}.") and ".pooler." not in name}
@@ -195,12 +221,21 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     )
 
 
+def _labels_of(config: Any) -> tuple[str, ...]:
+    """The labels that a folder's head is of, if it has one."""
+    named = getattr(config, "id2label", None) or {}
+    return tuple(str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0])))
+
+
 def _draw_head(net: Any) -> set[str]:
-    """Draw the last linear layer anew; the names of its parameters."""
-    path, head = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
-    assert not path.startswith(f"{net.base_model_prefix}."), path
+    """Draw the last linear layer anew, since one of as many labels is still another one; the names of its
+    parameters."""
+    inside = f"{net.base_model_prefix}."
+    outside = [(name, module) for name, module in net.named_modules() if not name.startswith(inside)]
+    path, head = [(name, module) for name, module in outside if isinstance(module, nn.Linear)][-1]
     nn.init.normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
     return {f"{path}.{name}" for name, _ in head.named_parameters()}
 
 

@@ -103,12 +103,13 @@ def fit_image_probe(model: Model, images: Sequence[Pixels], targets: Sequence[in
 
 @torch.no_grad()
 def fit_token_probe(model: Model, rows: Sequence[Tokens], targets: Sequence[Sequence[int]], most: int = 20_000) -> None:
-    """The same for a token classifier: `targets` are of the trained tokens of each row. Rows are taken in their order
+    """The same for a token classifier: `targets` are of the trained tokens of each row. Rows are taken from all over
     until they have `most` such tokens."""
     model.net.eval()
     features: list[Any] = []
     wanted: list[int] = []
-    for row, labels in zip(rows, targets, strict=True):
+    for k in np.random.default_rng(0).permutation(len(rows)):
+        row, labels = rows[k], targets[k]
         states = model.states_at([row], torch.tensor([k for k, learned in enumerate(row.trained) if learned]))
         features.append(states.double().cpu().numpy())
         wanted += labels
@@ -126,7 +127,8 @@ def fit_span_probe(model: Model, rows: Sequence[Tokens], spans: Sequence[Sequenc
     features: list[Any] = []
     ends: list[Any] = []
     count = 0
-    for row, span in zip(rows, spans, strict=True):
+    for k in np.random.default_rng(0).permutation(len(rows)):
+        row, span = rows[k], spans[k]
         features.append(model.states([row])[0].double().cpu().numpy())
         ends.append(np.stack([np.arange(len(row.ids)) == place for place in span]))
         count += len(row.ids)
@@ -154,6 +156,9 @@ def fit_linear(head: torch.nn.Module, features: NDArray[np.float64], targets: Se
     assert isinstance(head, torch.nn.Linear)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     shift = mean if head.bias is not None else np.zeros_like(mean)
+    if len(set(targets)) < 2:
+        _constant(head, targets)
+        return
     regression = LogisticRegression(C=0.1, max_iter=_ROUNDS, tol=1e-3, fit_intercept=head.bias is not None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -171,3 +176,12 @@ def fit_linear(head: torch.nn.Module, features: NDArray[np.float64], targets: Se
         head.weight.copy_(torch.from_numpy(full))
         if head.bias is not None:
             head.bias.copy_(torch.from_numpy(offset))
+
+
+@torch.no_grad()
+def _constant(head: torch.nn.Linear, targets: Sequence[int]) -> None:
+    """A head that gives the one class there is, whatever it reads; where it has no bias, all classes alike."""
+    head.weight.zero_()
+    if head.bias is not None:
+        head.bias.fill_(_NEVER)
+        head.bias[list(set(targets))] = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from tunesmith.models.vocabulary import whole
 from tunesmith.rundir import guarded, sync_folder
 
 
-def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None:
-    """Write the model with its tokenizer and card. Raises StorageError."""
+def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: Mapping[str, Any]) -> None:
+    """Write the model with its tokenizer, its card, and the task with what turns outputs into answers (thresholds, the
+    mean of numbers). Raises StorageError."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     with guarded(folder), quiet(), whole(model.net):
         shutil.rmtree(temporary, ignore_errors=True)
@@ -42,6 +44,8 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str) -> None
             ) from None
         _tokenizer(model, temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        told = json.dumps(task, indent=2, ensure_ascii=False)
+        (temporary / "task.json").write_text(told + "\n", encoding="utf-8")
         if labels:
             (temporary / "labels.json").write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
         old = folder.with_name(f".{folder.name}.old")

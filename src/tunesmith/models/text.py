@@ -72,9 +72,12 @@ class TextEncoder:
         return Tokens(tuple(ids), cut=max(over, 0), text=text, offsets=tuple(offsets))
 
     def pair(self, first: str, second: str) -> Tokens:
-        """Two texts as the model's own template joins them; tokens that do not fit are cut from the longer one."""
+        """Two texts as the model's own template joins them, with a line end between where it puts nothing there; tokens
+        that do not fit are cut from the longer one."""
         made = self.backend.encode(first, second)
         owners = made.sequence_ids
+        if 0 in owners and 1 in owners and owners.index(1) == len(owners) - owners[::-1].index(0):
+            return self._lines(first, second)
         counts = [owners.count(0), owners.count(1)]
         over = max(len(made.ids) - self.max_tokens, 0)
         for _ in range(over):
@@ -95,6 +98,26 @@ class TextEncoder:
             text=f"{first}\n{second}",
             offsets=tuple(moved),
         )
+
+    def _lines(self, first: str, second: str) -> Tokens:
+        """Two texts in two lines, as a decoder reads them."""
+        parts = [self.backend.encode(text, add_special_tokens=False) for text in (first, "\n", second)]
+        whole = self.backend.encode(first)
+        before = next((k for k, owner in enumerate(whole.sequence_ids) if owner is not None), len(whole.ids))
+        behind = len(whole.ids) - before - len(parts[0].ids)
+        counts = [len(part.ids) for part in parts]
+        over = max(before + sum(counts) + behind - self.max_tokens, 0)
+        for _ in range(over):
+            counts[2 if counts[2] > counts[0] else 0] -= 1
+        starts = (0, len(first), len(first) + 1)
+        ids = [*whole.ids[:before]]
+        offsets = [(0, 0)] * before
+        for part, count, start in zip(parts, counts, starts, strict=True):
+            ids += part.ids[:count]
+            offsets += [(start + a, start + b) for a, b in part.offsets[:count]]
+        ids += whole.ids[len(whole.ids) - behind :]
+        offsets += [(0, 0)] * behind
+        return Tokens(tuple(ids), cut=over, text=f"{first}\n{second}", offsets=tuple(offsets))
 
     def windows(self, body: str, before: str | None = None, stride: int = 64) -> list[Tokens]:
         """A text in as many pieces as the model's context asks for, each with the same text before it, if any.

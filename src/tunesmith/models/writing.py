@@ -6,6 +6,7 @@ around it. The model's own chat template renders both, where it has one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from tunesmith.models.seq2seq import Told
 if TYPE_CHECKING:
     from tunesmith.models.model import Model
 
-_CHARACTERS_A_TOKEN = 2.5
-"""At the least, in running text; more tokens than an answer needs are harmless."""
 _LEAST = 16
 
 
@@ -93,18 +92,19 @@ def _fitted(reader: Reader, question: Question, make: Callable[[str], Tokens], r
         text = text[: offsets[-1][1]].rstrip() if offsets else ""
 
 
-def room_for(reader: Reader, option: int | None, longest: int) -> int:
-    """Tokens that an answer may take: the option, or 1.2 times what answers of `longest` characters need."""
+def room_for(reader: Reader, option: int | None, long_answer: str) -> int:
+    """Tokens that an answer may take: the option, or 1.2 times those of a long answer and its end."""
     if option is not None:
         return option
-    return max(_LEAST, min(int(1.2 * longest / _CHARACTERS_A_TOKEN), reader.text.max_tokens // 2))
+    tokens = len(reader.text.writer.encode(long_answer, add_special_tokens=False).ids) + 1
+    return max(_LEAST, min(math.ceil(1.2 * tokens), reader.text.max_tokens // 2))
 
 
-def longest_of(texts: Sequence[str]) -> int:
-    """Characters of the 99th percentile."""
-    import numpy as np
-
-    return int(np.percentile([len(text) for text in texts], 99)) if texts else 0
+def long_one(texts: Sequence[str]) -> str:
+    """The text at the 99th percentile of size. Bytes tell better than characters how many tokens a text has: those of
+    a script that a tokenizer has seldom seen are a token or two each."""
+    ordered = sorted(texts, key=lambda text: len(text.encode()))
+    return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else ""
 
 
 def weights(examples: Sequence[Example]) -> dict[str, float]:

@@ -38,7 +38,7 @@ def summary(
         notes.append(f"{' and '.join(prepared.splits.made)} rows were taken out of the training file")
     notes += task.notes()
     metric = headline(task, result.scores[prepared.final_split])
-    if metric != task.headline:
+    if metric != task.headline and task.references:
         notes.append(f"no answers were written, so {task.headline.name} is not known; see `evaluate.answers`")
     answers = list(result.tuned.answers.values())
     endless = sum(answer.get("ended") is False for answer in answers)
@@ -83,6 +83,9 @@ def write(run: RunDir, prepared: Prepared, result: Judgement, summed: dict[str, 
     )
     if labels:
         _confusion(run.report, labels, rows, result)
+    counted = prepared.task.counted()
+    if counted:
+        details["per_label"] = _counted(counted, result)
     parts += _sections(details, bool(labels))
     write_bytes(run.report / "report.md", ("\n\n".join(parts) + "\n").encode())
     write_json(run.report / "report.json", {**summed, "details": details})
@@ -139,7 +142,7 @@ def _curves(run: RunDir, prepared: Prepared, summed: dict[str, Any]) -> str:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    return {key: value for key, value in row.values.items() if key != "label_type"}
+    return {key: value for key, value in row.values.items() if key not in ("label_type", "image_sha256")}
 
 
 def _label_details(task: Task, labels: Sequence[str], rows: Sequence[Row], result: Judgement) -> dict[str, Any]:
@@ -152,12 +155,7 @@ def _label_details(task: Task, labels: Sequence[str], rows: Sequence[Row], resul
         gold = sum(row["label"] == label for row in rows)
         said = sum(answers[row.id]["label"] == label for row in rows)
         hit = sum(row["label"] == label == answers[row.id]["label"] for row in rows)
-        per_label[label] = {
-            "rows": gold,
-            "precision": hit / said if said else 0.0,
-            "recall": hit / gold if gold else 0.0,
-            "f1": 2 * hit / (gold + said) if gold + said else 0.0,
-        }
+        per_label[label] = _rates(gold, said, hit)
     base = result.base_judged.answers if result.base_judged else {}
     right_before = {row.id for row in rows if row.id in base and base[row.id]["label"] == row["label"]}
     right_now = {row.id for row in rows} - {row.id for row in wrong}
@@ -167,6 +165,21 @@ def _label_details(task: Task, labels: Sequence[str], rows: Sequence[Row], resul
         "fixed": len(right_now - right_before) if base else None,
         "broken": len(right_before - right_now) if base else None,
         "per_label": per_label,
+    }
+
+
+def _counted(names: Sequence[str], result: Judgement) -> dict[str, Any]:
+    """Precision and recall of each name that measures count."""
+    sums = {name: result.tuned.measured.values[name].sum(0) for name in ("gold", "found", "hit")}
+    return {name: _rates(*(float(sums[kind][k]) for kind in ("gold", "found", "hit"))) for k, name in enumerate(names)}
+
+
+def _rates(gold: float, said: float, hit: float) -> dict[str, float]:
+    return {
+        "rows": int(gold),
+        "precision": hit / said if said else 0.0,
+        "recall": hit / gold if gold else 0.0,
+        "f1": 2 * hit / (gold + said) if gold + said else 0.0,
     }
 
 
@@ -202,11 +215,8 @@ def _sections(details: dict[str, Any], labelled: bool) -> list[str]:
         changed = ""
         if details["fixed"] is not None:
             changed = f"Against the base, {details['fixed']} rows became right and {details['broken']} wrong.\n\n"
-        return [f"## Answers\n\n{changed}" + tables.markdown(table)] if details["samples"] else []
-    per_label = [["label", "rows", "precision", "recall", "f1"]]
-    for label, found in details["per_label"].items():
-        values = [tables.number(found[name]) for name in ("precision", "recall", "f1")]
-        per_label.append([tables.cell(label), str(found["rows"]), *values])
+        answers = [f"## Answers\n\n{changed}" + tables.markdown(table)] if details["samples"] else []
+        return _labels(details["per_label"]) + answers if "per_label" in details else answers
     errors = [["the file says", "the model says", "sure", "text", "where"]]
     for error in details["worst_errors"]:
         place = f"{Path(error['file']).name}:{error['line']}"
@@ -224,10 +234,18 @@ def _sections(details: dict[str, Any], labelled: bool) -> list[str]:
     if details["fixed"] is not None:
         changed = f"Against the base, {details['fixed']} rows became right and {details['broken']} became wrong.\n\n"
     return [
-        "## Labels\n\n" + tables.markdown(per_label),
+        *_labels(details["per_label"]),
         "## Confusion\n\n![confusion](confusion.png)",
         f"## Worst errors\n\n{changed}{details['errors']} errors; the surest first.\n\n" + tables.markdown(errors),
     ]
+
+
+def _labels(per_label: dict[str, Any]) -> list[str]:
+    table = [["label", "occurs", "precision", "recall", "f1"]]
+    for label, found in per_label.items():
+        values = [tables.number(found[name]) for name in ("precision", "recall", "f1")]
+        table.append([tables.cell(label), str(found["rows"]), *values])
+    return ["## Labels\n\n" + tables.markdown(table)]
 
 
 def _confusion(folder: Path, labels: Sequence[str], rows: Sequence[Row], result: Judgement) -> None:

@@ -36,6 +36,7 @@ class Chat(Written):
             "a list of {role, content}", required=False, names=("conversations", "conversation", "chat")
         ),
         "tools": Column("a list of tools as JSON objects", required=False, names=("functions",)),
+        "system": Column("what stands before the first turn, may be empty", required=False, names=("system_prompt",)),
         "prompt": Column("a text", required=False),
         "completion": Column("a text", required=False, names=("response",), target=True),
         "instruction": Column("a text", required=False),
@@ -64,8 +65,10 @@ class Chat(Written):
 
     def learn(self, rows: Iterable[Row]) -> Self:
         """How long answers are."""
-        lengths = [_said(m) for row in rows for m in row["messages"] if m["role"] == "assistant"]
-        return replace(self, longest_answer=int(np.percentile(list(map(len, lengths)), 99)) if lengths else 0)
+        from tunesmith.models import writing
+
+        said = [_said(m) for row in rows for m in row["messages"] if m["role"] == "assistant"]
+        return replace(self, long_answer=writing.long_one(said))
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """To learn, the whole conversation; to answer, what stands before its last assistant turn.
@@ -144,11 +147,22 @@ def _said(message: Mapping[str, Any]) -> str:
 
 
 def _messages(values: Mapping[str, Any]) -> list[dict[str, Any]] | str:
-    """The row as messages, or in words why it has none."""
-    if values.get("messages") is not None:
-        return _checked(values["messages"])
+    """The row as messages, with what stands before them, or in words why it has none."""
+    system = values.get("system")
+    if system is not None and not isinstance(system, str):
+        return "`system` is not a text"
+    made = _checked(values["messages"]) if values.get("messages") is not None else _exchange(values)
+    if isinstance(made, str) or not (system and system.strip()):
+        return made
+    if made[0]["role"] == "system":
+        return "the row has a `system` column and a system message; keep one"
+    return [{"role": "system", "content": system}, *made]
+
+
+def _exchange(values: Mapping[str, Any]) -> list[dict[str, Any]] | str:
+    """A question and its answer, from the columns that files have for them."""
     for asked, more, answered in (("prompt", None, "completion"), ("instruction", "input", "output")):
-        if asked not in values:
+        if values.get(asked) is None:
             continue
         for name in (asked, answered):
             if name in values and (not isinstance(values[name], str) or not values[name].strip()):
@@ -173,8 +187,8 @@ def _checked(messages: Any) -> list[dict[str, Any]] | str:
         if isinstance(found, str):
             return found
         calls = found.get("tool_calls")
-        if calls and not found["content"] and made and made[-1].get("tool_calls") and made[-1]["role"] == "assistant":
-            made[-1]["tool_calls"] += calls  # several calls at once
+        if calls and not found["content"] and made and made[-1]["role"] == "assistant":
+            made[-1].setdefault("tool_calls", []).extend(calls)  # several calls at once, or one behind a text
         else:
             made.append(found)
     return made
@@ -187,7 +201,7 @@ def _message(message: Any, number: int) -> dict[str, Any] | str:
         return form
     role = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
-    given = message.get("tool_calls") or []
+    given = message.get("tool_calls") or message.get("function_call") or []
     if role in _CALLS:
         role, given, content = "assistant", [content], ""
     role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role

@@ -108,7 +108,7 @@ class FillMask(Task):
         return []
 
     def predict(self, model: Model, examples: Sequence[Example]) -> list[Any]:
-        """(texts filled in, loss, whether each is what was hidden) of each piece."""
+        """(tokens filled in, loss, how many are what was hidden, of how many that is known) of each piece."""
         logs = model.masked_logits([example.parts["text"] for example in examples]).float().log_softmax(-1)
         best = logs.argmax(-1).tolist()
         made, at = [], 0
@@ -118,25 +118,26 @@ class FillMask(Task):
             loss = -sum(float(logs[k, token]) for k, token in known)
             right = sum(best[k] == token for k, token in known)
             filled = [model.text.tokenizer.convert_ids_to_tokens(token) for token in best[at : at + count]]
-            made.append((filled, loss, right))
+            made.append((filled, loss, right, len(known)))
             at += count
         return made
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
         """The tokens filled in; of a text without masks of its own, how well hidden ones were told."""
         return {
-            "tokens": [token for filled, _, _ in outputs for token in filled],
-            "loss": float(sum(loss for _, loss, _ in outputs)),
-            "right": int(sum(right for _, _, right in outputs)),
+            "tokens": [token for filled, *_ in outputs for token in filled],
+            "loss": float(sum(loss for _, loss, _, _ in outputs)),
+            "right": int(sum(right for _, _, right, _ in outputs)),
+            "known": int(sum(known for *_, known in outputs)),
         }
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
-        """Loss and right answers over hidden tokens."""
-        return {"loss": answer["loss"], "tokens": float(len(answer["tokens"])), "right": float(answer["right"])}
+        """Loss and right answers over hidden tokens; masks of the user's own have no right answer."""
+        return {"loss": answer["loss"], "tokens": float(answer["known"]), "right": float(answer["right"])}
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         """mean_masked_loss, masked_perplexity and masked_accuracy over hidden tokens."""
-        tokens = sums["tokens"][..., 0]
+        tokens = np.where(sums["tokens"][..., 0] > 0, sums["tokens"][..., 0], np.nan)
         mean = sums["loss"][..., 0] / tokens
         return {
             "mean_masked_loss": mean,
@@ -164,7 +165,7 @@ class FillMask(Task):
         counted = count(pieces, len(tokenizer), reader.text.special())
         made: list[Answer] = []
         for row in rows:
-            loss, right, filled = 0.0, 0, []
+            loss, right, known, filled = 0.0, 0, 0, []
             for example in self.encode(row, reader, "answer"):
                 ids, hidden = example.parts["text"].ids, example.parts["text"].trained
                 places = [k for k, chosen in enumerate(hidden) if chosen]
@@ -174,7 +175,8 @@ class FillMask(Task):
                     filled.append(tokenizer.convert_ids_to_tokens(best))
                     loss -= log if wanted >= 0 else 0.0
                     right += best == wanted
-            made.append({"tokens": filled, "loss": loss, "right": right})
+                    known += wanted >= 0
+            made.append({"tokens": filled, "loss": loss, "right": right, "known": known})
         return {"neighbours": made}
 
 

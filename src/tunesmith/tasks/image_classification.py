@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +80,11 @@ class ImageClassification(TextClassification):
         return super().check_row({**values, "text": "an image"}, purpose)
 
     def normalize(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The path, and the label as a string."""
+        """The path, the sum of what the file holds, and the label as a string."""
         made = super().normalize({**values, "text": values["image"]})
-        return {"image": made.pop("text"), **made}
+        with open(values["image"], "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"image": made.pop("text"), "image_sha256": digest, **made}
 
     def build(self, source: Source, options: Recipe, seed: int) -> Model:
         """The pretrained net with one logit per label."""

@@ -70,6 +70,10 @@ class MultiLabelClassification(Task):
         return made
 
     def _read(self, given: Any) -> list[str] | str:
+        if isinstance(given, str) and given.strip()[:1] in ("[", "(", "{"):
+            given = _listed(given.strip())
+            if given is None:
+                return "`labels` looks like a list but cannot be read as one"
         if isinstance(given, str):
             given = [part for part in given.split(self.separator) if part.strip()]
         if not isinstance(given, list):
@@ -89,7 +93,8 @@ class MultiLabelClassification(Task):
         """The pretrained net with one logit a label."""
         from tunesmith.models.load import load_classifier
 
-        return load_classifier(source, options.model, self.labels, options.data.max_tokens, seed)
+        labels, most = self.labels, options.data.max_tokens
+        return load_classifier(source, options.model, labels, most, seed, "multi_label_classification")
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """One example; the target is the numbers of its labels that training has."""
@@ -145,7 +150,7 @@ class MultiLabelClassification(Task):
             "row": 1.0,
             "exact": float(gold == given),
             "gold": counts[0],
-            "given": counts[1],
+            "found": counts[1],
             "hit": counts[2],
             "chances": chances,
             "truth": counts[0, :-1],
@@ -155,7 +160,7 @@ class MultiLabelClassification(Task):
         """micro_f1 over all labels of all rows; macro_f1, the mean over labels that occur; subset_accuracy, the share
         of rows whose labels are all right; labels_per_row, given over rows."""
         rows = sums["row"][..., 0]
-        gold, given, hit = sums["gold"], sums["given"], sums["hit"]
+        gold, given, hit = sums["gold"], sums["found"], sums["hit"]
         f1 = ratio(2 * hit, gold + given)
         occur = ((gold + given) > 0).sum(-1)
         return {
@@ -175,6 +180,16 @@ class MultiLabelClassification(Task):
             return {}
         found = [ranking.auc(values["chances"][:, k], truth[:, k], counts) for k in mixed]
         return {"macro_roc_auc": ranking.mean_known(found)}
+
+    def counted(self) -> Sequence[str]:
+        """The labels."""
+        return self.labels
+
+    def notes(self) -> list[str]:
+        """The thresholds in use."""
+        cuts = sorted(set(self.cuts))
+        shown = f"{cuts[0]:.3f}" if len(cuts) == 1 else f"{cuts[0]:.3f} to {cuts[-1]:.3f}, each label its own,"
+        return [f"a label is given from a probability of {shown} on"]
 
     def settle(self, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]) -> Self:
         """The thresholds with the best F1 on validation rows."""
@@ -231,6 +246,20 @@ class MultiLabelClassification(Task):
                 fitted = LogisticRegression(C=10.0, max_iter=200).fit(features[0], truth)
                 made[:, k] = fitted.predict_proba(features[1])[:, 1]
         return made
+
+
+def _listed(text: str) -> list[Any] | None:
+    """A list, tuple or set as JSON or Python (and so pandas, in a table) writes it; None where it is none."""
+    import ast
+    import json
+
+    for read in (json.loads, ast.literal_eval):
+        try:
+            made = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return list(made) if isinstance(made, list | tuple | set) else None
+    return None
 
 
 def best_cut(chances: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:

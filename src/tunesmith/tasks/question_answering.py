@@ -106,7 +106,7 @@ class QuestionAnswering(Written):
         rows = list(rows)
         texts = [answer["text"] for row in rows for answer in row[ANSWERS][:1]]
         unanswerable = any(not row[ANSWERS] for row in rows)
-        return replace(self, unanswerable=unanswerable, longest_answer=writing.longest_of(texts))
+        return replace(self, unanswerable=unanswerable, long_answer=writing.long_one(texts))
 
     def build(self, source: Source, options: Recipe, seed: int) -> Model:
         """An encoder with two logits a token; a decoder as it is."""
@@ -202,27 +202,31 @@ class QuestionAnswering(Written):
         ]
         gap = none - ranked[0][1] if ranked else _SURE
         if not told or (self.unanswerable and gap > self.threshold):
-            return {"answer": "", "start": None, "end": None, "no_answer_score": float(gap), "alternatives": told}
+            sure = float(chances[-1]) if self.unanswerable else None
+            nothing = {"answer": "", "start": None, "end": None, "probability": sure}
+            return {**nothing, "no_answer_score": float(gap), "alternatives": told}
         return {**told[0], "no_answer_score": float(gap), "alternatives": told[1:]}
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """Exact match and F1 against the best reference, apart for questions with and without an answer."""
         references = [found["text"] for found in row[ANSWERS]]
         exact, f1 = scoring.exact(answer["answer"], references), scoring.f1(answer["answer"], references)
-        has = float(bool(references))
-        return {"answers": 1.0, "exact": exact, "f1": f1, "has": has, "has_exact": has * exact, "has_f1": has * f1}
+        # Apart, so that each score rests on its own rows.
+        apart = {"has": 1.0, "has_exact": exact, "has_f1": f1} if references else {"lacks": 1.0, "lacks_exact": exact}
+        return {"answers": 1.0, "exact": exact, "f1": f1, **apart}
 
     def reduce(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
-        """Means over questions; over those with an answer; share of those without that were given none."""
+        """Means over questions; where training has some without an answer, over those with one, and the share of those
+        without that were given none."""
         made: dict[str, NDArray[np.float64]] = {}
         if "answers" in sums:
-            rows, has = sums["answers"][..., 0], sums["has"][..., 0]
-            exact, f1 = sums["exact"][..., 0], sums["f1"][..., 0]
-            made = {"answer_f1": f1 / rows, "answer_exact_match": exact / rows}
-            if self.unanswerable:
-                lacks = np.maximum(rows - has, 1)
-                made["has_answer_f1"] = sums["has_f1"][..., 0] / np.maximum(has, 1)
-                made["no_answer_accuracy"] = (exact - sums["has_exact"][..., 0]) / lacks
+            rows = sums["answers"][..., 0]
+            made = {"answer_f1": sums["f1"][..., 0] / rows, "answer_exact_match": sums["exact"][..., 0] / rows}
+        if self.unanswerable and "has" in sums:
+            made["has_answer_f1"] = sums["has_f1"][..., 0] / sums["has"][..., 0]
+            made["has_answer_exact_match"] = sums["has_exact"][..., 0] / sums["has"][..., 0]
+        if self.unanswerable and "lacks" in sums:
+            made["no_answer_accuracy"] = sums["lacks_exact"][..., 0] / sums["lacks"][..., 0]
         return made | super().reduce({name: values for name, values in sums.items() if name != "answers"})
 
     def settle(self, rows: Sequence[Row], outputs: Mapping[int, Sequence[Any]]) -> Task:
@@ -243,6 +247,12 @@ class QuestionAnswering(Written):
         edges = np.concatenate([[ordered[0] - 1.0], (ordered[1:] + ordered[:-1]) / 2, [ordered[-1] + 1.0]])
         return replace(self, threshold=float(edges[at]))
 
+    def notes(self) -> list[str]:
+        """The threshold in use."""
+        if not self.unanswerable:
+            return []
+        return [f"where the score of no answer is more than {self.threshold:.3f} above the best span's, none is given"]
+
     def show(self, row: Row, answer: Answer | None) -> Shown:
         """The question, the first reference, the answer."""
         references = [found["text"] for found in row[ANSWERS]]
@@ -260,14 +270,16 @@ class QuestionAnswering(Written):
         fit_span_probe(model, [e.parts["text"] for e in examples], [e.target["span"] for e in examples])
 
     def baselines(self, train: Sequence[Row], rows: Sequence[Row], reader: Reader) -> dict[str, list[Answer]]:
-        """The sentence of the context that shares the most words with the question, without the question's words."""
+        """The sentence of the context that shares the most words with the question; where training has questions
+        without an answer, no answer to any."""
         made: list[Answer] = []
         for row in rows:
             asked = set(_WORD.findall(row["question"].lower()))
             found = [match.group().strip() for match in _SENTENCE.finditer(row["context"]) if match.group().strip()]
             best = max(found, key=lambda text: len(asked & set(_WORD.findall(text.lower()))), default="")
             made.append({"answer": best})
-        return {"nearest_sentence": made}
+        none: list[Answer] = [{"answer": ""} for _ in rows]
+        return {"nearest_sentence": made} | ({"no_answer": none} if self.unanswerable else {})
 
 
 def best_spans(

@@ -72,6 +72,11 @@ class Retrieval(Ranked):
     scored: bool = field(default=False, metadata={"option": False})
     """Whether the training rows have scores."""
 
+    def asked(self) -> Mapping[str, Column]:
+        """The query, and what else may be there; of scored pairs, both texts."""
+        both = ("query", "document")
+        return {name: self.columns[name] for name in both} if self.scored else super().asked()
+
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """As Ranked; a score must be a number, and stands for one document."""
         wrong = super().check_row(values, purpose)
@@ -228,7 +233,7 @@ class Retrieval(Ranked):
         cosine of the two; where there is nothing to compare with, the embedding itself."""
         shared = self.documents([row for row in rows if CANDIDATES not in row.values])
         texts = list(dict.fromkeys(text for row in rows for text in row.values.get(CANDIDATES, ())))
-        pairs = [row["label_documents"][0] for row in rows if self.scored and "label_score" in row.values]
+        pairs = [row["label_documents"][0] for row in rows] if self.scored else []
         texts = list(dict.fromkeys([*([] if pairs else shared), *texts, *pairs]))
         place = {text: k for k, text in enumerate(texts)}
         vectors = self._embed(model, texts, self.document_prefix)

@@ -144,7 +144,8 @@ class TextClassification(Task):
             logits = logits + torch.tensor(self.shares, device=logits.device).log().to(logits.dtype)
         losses = row_losses(logits, targets, self.smoothing)
         if self.focus:
-            losses = losses * (1 - (-losses).exp()).clamp(min=0).pow(self.focus)
+            plain = row_losses(logits, targets) if self.smoothing else losses
+            losses = losses * (1 - (-plain).exp()).clamp(min=0).pow(self.focus)
         if self.balance == "weights":
             known = [self.weight_of(label) if label >= 0 else 0.0 for label in targets]
             losses = losses * torch.tensor(known, dtype=losses.dtype, device=losses.device)

@@ -62,11 +62,12 @@ class TextGeneration(Task):
         return load_causal_lm(source, options.model, options.data.max_tokens)
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
-        """An example a piece of the document; the target is the bytes of the document, told with its first piece."""
+        """An example a piece of the document; the target is the bytes that are predicted, told with its first piece: a
+        document's first token is not, unless the tokenizer begins with one of its own."""
         if purpose == "answer":
             return [Example(row.id, {"text": reader.text.opening(row["text"], self.max_new_tokens)})]
-        size = len(row["text"].encode())
         pieces = reader.text.document(row["text"])
+        size = len(row["text"][pieces[0].offsets[0][1] :].encode())
         return [Example(row.id, {"text": piece}, size if k == 0 else 0) for k, piece in enumerate(pieces)]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:

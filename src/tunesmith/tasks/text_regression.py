@@ -65,7 +65,7 @@ class TextRegression(Task):
         """The pretrained net with one output."""
         from tunesmith.models.load import load_classifier
 
-        return load_classifier(source, options.model, ("value",), options.data.max_tokens, seed)
+        return load_classifier(source, options.model, ("value",), options.data.max_tokens, seed, "regression")
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """One example; the target is in deviations from the mean."""

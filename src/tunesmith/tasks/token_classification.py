@@ -76,7 +76,7 @@ class TokenClassification(Task):
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """Words and tags must be as many; spans must lie in their text, on top of each other only if allowed."""
-        if values.get("tokens") is not None:
+        if _has_words(values):
             return _check_words(values["tokens"], values.get("tags"), learn=purpose == "learn")
         text = values.get("text")
         if not isinstance(text, str) or not text.strip():
@@ -96,7 +96,7 @@ class TokenClassification(Task):
     def normalize(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Text, spans of its words, and entities over words; `mended` counts tags and spans that were repaired."""
         made: dict[str, Any] = {}
-        if values.get("tokens") is not None:
+        if _has_words(values):
             words = [str(word) for word in values["tokens"]]
             ends = np.cumsum([len(word) + 1 for word in words]).tolist()
             places = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)]
@@ -227,6 +227,10 @@ class TokenClassification(Task):
             "word_accuracy": sums["right_words"][..., 0] / sums["words"][..., 0],
         }
 
+    def counted(self) -> Sequence[str]:
+        """The types of entities."""
+        return self.types
+
     def say(self, answer: Answer) -> str:
         """The entities."""
         return "; ".join(f"{one['text']} [{one['label']}]" for one in answer["entities"]) or "(none)"
@@ -336,6 +340,13 @@ def _bracketed(row: Row, entities: Sequence[spans.Entity]) -> str:
     )
 
 
+def _has_words(values: Mapping[str, Any]) -> bool:
+    """Whether the row comes as words. Tools that mark spans may write their own tokens, as objects, beside the text."""
+    words = values.get("tokens")
+    objects = isinstance(words, list) and words and all(isinstance(word, Mapping) for word in words)
+    return words is not None and not (objects and isinstance(values.get("text"), str))
+
+
 def _check_words(words: Any, tags: Any, *, learn: bool) -> str | None:
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         return "`tokens` is not a list of words"
@@ -348,7 +359,7 @@ def _check_words(words: Any, tags: Any, *, learn: bool) -> str | None:
     if len(tags) != len(words):
         return f"the row has {len(words)} words and {len(tags)} tags"
     empty = next((k for k, tag in enumerate(tags, 1) if not tag.strip()), None)
-    return None if empty is None else f"tag {empty} is empty; a word in no entity has the tag O"
+    return spans.odd(tags) if empty is None else f"tag {empty} is empty; a word in no entity has the tag O"
 
 
 def _read_spans(given: Any, text: str) -> list[tuple[int, int, str]] | str:

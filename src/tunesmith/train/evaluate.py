@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunesmith.contracts import Answer, Example, Measured, Purpose, Row, Task, Vector
+from tunesmith.contracts import Answer, Example, Purpose, Row, Task, Vector
 from tunesmith.data.batches import cut
 from tunesmith.errors import DataError
+from tunesmith.metrics.measured import Measured
 from tunesmith.models.model import Model
 
 BUDGET = 4096
@@ -119,12 +120,19 @@ def _assess(model: Model, task: Task, rows: Sequence[Row], vectors: dict[str, li
 
 def _batches(model: Model, task: Task, rows: Sequence[Row], purpose: Purpose) -> Iterator[list[Example]]:
     model.net.eval()
-    examples = [example for row in rows for example in task.encode(row, model, purpose)]
+    examples = [example for row in rows for example in _encoded(task, row, model, purpose)]
     if model.kind in ("causal-lm", "seq2seq-lm") and purpose == "answer":
         yield from (examples[at : at + _PROMPTS] for at in range(0, len(examples), _PROMPTS))
         return
     for piece in cut([example.length for example in examples], BUDGET, model.layout):
         yield [examples[k] for k in piece]
+
+
+def _encoded(task: Task, row: Row, model: Model, purpose: Purpose) -> list[Example]:
+    try:
+        return task.encode(row, model, purpose)
+    except DataError as fault:
+        raise fault if fault.where else DataError(fault.problem, where=row.place, hint=fault.hint) from None
 
 
 def _table(vectors: dict[str, list[tuple[int, Vector]]]) -> Measured:

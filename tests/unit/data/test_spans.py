@@ -1,5 +1,6 @@
 """Tags and spans of every scheme say the same entities; scores are seqeval's strict ones."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.contracts import Row
+from tunesmith.contracts import BadRow, Row
 from tunesmith.data import spans
+from tunesmith.data.formats import conll
+from tunesmith.data.infer import infer
 from tunesmith.tasks.token_classification import TokenClassification, likeliest
 
 KINDS = ["PER", "LOC-part"]
@@ -131,3 +134,39 @@ def test_rows_that_cannot_be_used_are_told_why(values: dict[str, Any], reason: s
         TokenClassification(nested="outer").check_row({"text": "a b c", "spans": [[0, 3, "X"], [2, 5, "Y"]]}, "learn")
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (["b-per", "i-per", "o"], "written small"),
+        (["B-PER", "o"], "written small"),
+        (["PER", "B-LOC"], "`PER` has no prefix and others have"),
+        (["PER", "O", "LOC"], None),
+        (["B-PER", "I-PER", "O", "U-LOC"], None),
+    ],
+)
+def test_tags_that_can_be_read_in_two_ways_are_refused(tags: list[str], said: str | None) -> None:
+    found = TokenClassification().check_row({"tokens": ["a"] * len(tags), "tags": tags}, "learn")
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
+def test_tokens_of_a_marking_tool_beside_a_text_are_not_its_words() -> None:
+    row = {
+        "text": "a red box",
+        "tokens": [{"text": "a", "start": 0, "end": 1}, {"text": "red", "start": 2, "end": 5}],
+        "spans": [{"start": 2, "end": 9, "label": "THING"}],
+    }
+    task = TokenClassification()
+    assert task.check_row(row, "learn") is None
+    assert task.normalize(row)["label_entities"] == [[1, 3, "THING"]]
+
+
+def test_columns_that_count_words_are_no_words(tmp_path: Path) -> None:
+    lines = ["# from a newspaper\t[1]", "1\tBerlin\tB-LOC\tO", "2\tUni\tI-LOC\tB-ORG", "", "1\tja\tO\tO", ""]
+    file = tmp_path / "rows.conll"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    rows = [item[1] for item in conll.read(file) if not isinstance(item, BadRow)]
+    assert rows[0] == {"tokens": ["Berlin", "Uni"], "tags": ["B-LOC", "I-LOC"], "tags_2": ["O", "B-ORG"]}
+    assert rows[1] == {"tokens": ["ja"], "tags": ["O"], "tags_2": ["O"]}
+    assert "`tags_2` is not read" in infer(file, {}).why

@@ -1,9 +1,12 @@
 """Splits and samples are functions of content."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import samples
 from tunesmith.contracts import Row
 from tunesmith.data.split import sample, split_rows
 from tunesmith.errors import DataError
@@ -75,3 +78,19 @@ def test_a_sample_keeps_shares_and_order_and_a_smaller_one_is_part_of_a_larger(a
     assert set(first) <= set(second)
     count = sum(rows[k]["label"] == "b" for k in first)
     assert abs(count - small / 4) <= 1
+
+
+def test_a_file_that_a_row_names_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path) -> None:
+    from tunesmith.data.split import content, place
+    from tunesmith.tasks.image_classification import ImageClassification
+
+    places = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        folder.mkdir()
+        samples.draw(folder)
+        values = ImageClassification().normalize({"image": str(folder / "images" / "1.png"), "label": "red"})
+        places.append(Row(0, values, "f.csv", 2))
+    assert place(places[0]) == place(places[1])
+    other = ImageClassification().normalize({"image": str(tmp_path / "here" / "images" / "2.png"), "label": "red"})
+    assert content(Row(0, other, "f.csv", 2)) != content(places[0])

@@ -185,20 +185,24 @@ def test_cutting_a_batch_of_images_does_not_change_the_update(kind: str, tmp_pat
             module.p = 0.0
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
-    examples = [example for row in prepared.examples[:12] for example in row]
+    examples = [example for row in prepared.examples[:13] for example in row]
     buffers = {name: value.clone() for name, value in model.net.named_buffers()}
     found = []
-    for size in (12, 5, 1):
-        pieces = [Piece(k, examples[at : at + size]) for k, at in enumerate(range(0, 12, size))]
+    for size in (13, 5, 1):
+        pieces = [Piece(k, examples[at : at + size]) for k, at in enumerate(range(0, 13, size))]
         model.train()
         losses = accumulate(model, task, pieces, task.weights(examples))
-        found.append(
-            (float(losses["loss"]), torch.cat([p.grad.flatten() for _, p in model.trained() if p.grad is not None]))
-        )
+        grads = {name: p.grad.clone() for name, p in model.trained() if p.grad is not None}
+        found.append((float(losses["loss"]), grads))
         model.forget_gradients()
-    for loss, grad in found[1:]:
+    assert found[0][1].keys() == {name for name, _ in model.trained()}
+    for loss, grads in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-10)
-        assert float((grad - found[0][1]).norm() / found[0][1].norm()) < 1e-10
+        for name, grad in grads.items():  # each by its own size: those of first layers are small
+            if name.endswith("k_proj.bias"):  # moves no softmax: its gradient is rounding
+                continue
+            first = found[0][1][name]
+            assert float(first.norm()) > 0 and float((grad - first).norm() / first.norm()) < 1e-7, name
     assert all(torch.equal(value, buffers[name]) for name, value in model.net.named_buffers())
 
 

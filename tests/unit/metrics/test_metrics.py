@@ -71,3 +71,36 @@ def test_exact_match_and_f1_are_squads() -> None:
     assert answers.exact("The Apollo program!", ["apollo  program"]) == 1.0
     assert answers.f1("the red house", ["a red car", "house"]) == pytest.approx(2 / 3)
     assert (answers.exact("", []), answers.f1("", []), answers.f1("x", []), answers.exact("x", [])) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("answers_and_references", "words"),
+    [
+        ([("我今天去学校了", "我今天去学校"), ("天气很好", "天气真好啊")], "zh"),
+        ([("今日は学校に行きました", "今日は学校へ行きました")], "char"),
+        ([("ฉันไปโรงเรียน", "ฉันไปที่โรงเรียน")], "char"),
+        ([("das Haus ist hier", "das Haus ist da")], "13a"),
+        ([("मैं स्कूल जाता हूँ", "मैं स्कूल गया था")], "13a"),
+        ([("나는 학교에 갔다", "나는 학교에 간다")], "13a"),
+    ],
+)
+def test_words_are_found_as_the_script_asks_and_bleu_is_sacrebleus_with_them(
+    answers_and_references: list[tuple[str, str]], words: str
+) -> None:
+    from sacrebleu.metrics import BLEU
+
+    assert translation.words_for(reference for _, reference in answers_and_references) == words
+    metric = BLEU(tokenize=words)
+    said, references = zip(*answers_and_references, strict=True)
+    wanted = metric.corpus_score(list(said), [list(references)]).score
+    sums = sum(translation.bleu_counts(a, [b], words) for a, b in answers_and_references)  # type: ignore[arg-type]
+    assert float(translation.bleu(np.asarray(sums))) == pytest.approx(wanted, abs=1e-9)
+    assert wanted > 0 or words == "13a"
+    assert f"BLEU {metric.get_signature()}" in translation.signature(words)  # type: ignore[arg-type]
+    assert "nrefs:var" in translation.signature(words, several=True)  # type: ignore[arg-type]
+
+
+def test_rouge_finds_words_of_scripts_without_spaces_and_keeps_vowel_signs() -> None:
+    assert overlap.words("我今天去ABC学校") == ["我", "今", "天", "去", "abc", "学", "校"]
+    assert overlap.words("मैं स्कूल जाता हूँ") == ["मैं", "स्कूल", "जाता", "हूँ"]
+    assert 0.5 < float(overlap.rouge("我今天去学校了", ["我今天去学校"])[0]) < 1

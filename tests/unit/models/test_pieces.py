@@ -143,3 +143,29 @@ def test_two_vocabularies_are_refused(folders: dict[str, Path], tmp_path: Path) 
     shutil.copy(folder / "vocab.json", folder / "target_vocab.json")
     with pytest.raises(ModelError, match="one vocabulary"):
         opened(folder)
+
+
+def test_each_row_may_have_languages_of_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [
+        {"source": f"my {word} {n}", "target": f"{lang} {word}", "source_lang": "en", "target_lang": lang}
+        for n, word in enumerate(tiny.WORDS[:30])
+        for lang in ("de", "fr")
+    ]
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    for kind in ("marian", "m2m_100"):
+        task = {"name": "translation", "max_new_tokens": 4}
+        values = tiny.recipe_values(folders[kind], file, tmp_path / kind, task=task, train__epochs=1)
+        predictor = load_run(run.train_recipe(recipefile.build(values)).path)
+        text = predictor.model.text
+        asked = [{"source": "my box", "source_lang": "en", "target_lang": lang} for lang in ("de", "fr", "de")]
+        made = predictor.predict(asked)
+        alone = [predictor.predict([row])[0] for row in asked]
+        assert made == alone
+        for lang in ("de", "fr"):
+            row = predictor._row(0, {"source": "my box", "source_lang": "en", "target_lang": lang})
+            told = predictor.task.told_of(row)  # type: ignore[attr-defined]
+            example = predictor.task.encode(row, predictor.model, "answer")[0]
+            assert example.parts["text"].ids == seq2seq.source_tokens(text, "my box", told).ids
+            if kind == "m2m_100":
+                assert seq2seq.forced_start(text, told) == text.tokenizer.get_lang_id(lang)
+    assert "Translate from English to French" in predictor.task.question(row).before  # type: ignore[attr-defined]

@@ -137,3 +137,25 @@ def test_the_settled_threshold_is_no_worse_than_any_other(encoder: Path) -> None
 
     assert score(settled.threshold) == max(score(t) for t in np.linspace(-5, 5, 400))
     assert score(settled.threshold) > score(0.0)
+
+
+def test_scores_of_questions_with_and_without_an_answer_rest_on_those_alone() -> None:
+    from dataclasses import replace
+
+    from tunesmith import stats
+    from tunesmith.train.evaluate import judge_answers
+
+    task = replace(QuestionAnswering(), unanswerable=True)
+    answers = [["blue box"], ["red box"], ["door"], []]
+    rows = [
+        Row(k, task.normalize({"question": "q", "context": CONTEXT, "answers": given}), "f", k + 1)
+        for k, given in enumerate(answers)
+    ]
+    said = [{"answer": text} for text in ("blue box", "box", "", "")]
+    found = stats.scores(task, judge_answers(task, rows, said).measured)
+    assert found["answer_exact_match"].n == 4 and found["answer_exact_match"].value == 0.5
+    assert found["has_answer_f1"].n == 3 and found["has_answer_exact_match"].value == pytest.approx(1 / 3)
+    assert found["no_answer_accuracy"].n == 1 and found["no_answer_accuracy"].value == 1.0
+    found = stats.scores(task, judge_answers(task, rows[:3], said[:3]).measured)
+    assert "no_answer_accuracy" not in found
+    assert task.baselines(rows, rows, None)["no_answer"] == [{"answer": ""}] * 4  # type: ignore[arg-type]

@@ -180,3 +180,64 @@ def test_a_baseline_is_scored_on_the_rows_that_the_tuned_model_answered(decoder:
     tuned, cheap = report["scores"]["test"], report["baselines"]["nearest_answer"]["test"]
     assert tuned["answer_rouge1_f1"]["n"] == cheap["answer_rouge1_f1"]["n"] == 2
     assert report["win_rate"]["n"] == tuned["mean_token_loss"]["n"] > 2
+
+
+def test_what_stands_before_a_conversation_is_read_from_its_own_column() -> None:
+    task = Chat()
+    for row in (
+        {"conversations": None, "messages": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]},
+        {"prompt": None, "instruction": "hi", "input": "", "output": "yes"},
+        {"prompt": "hi", "completion": "yes"},
+    ):
+        told = {**row, "system": "you help"}
+        assert task.check_row(told, "learn") is None
+        messages = task.normalize(told)["messages"]
+        assert [m["role"] for m in messages] == ["system", "user", "assistant"] and messages[0]["content"] == "you help"
+        assert len(task.normalize({**row, "system": " "})["messages"]) == 2
+    twice = {"messages": said(("system", "a"), ("user", "b"), ("assistant", "c")), "system": "d"}
+    assert "keep one" in str(task.check_row(twice, "learn"))
+
+
+def test_older_calls_and_calls_behind_a_text_are_one_turn() -> None:
+    task = Chat()
+    call = {"name": "find", "arguments": '{"x": 1}'}
+    older = [
+        {"role": "user", "content": "find x"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "find", "content": "2"},
+        {"role": "assistant", "content": "it is 2"},
+    ]
+    assert task.check_row({"messages": older}, "learn") is None
+    made = task.normalize({"messages": older})["messages"]
+    assert made[1]["tool_calls"][0]["function"] == {"name": "find", "arguments": {"x": 1}}
+    sharegpt = [
+        {"from": "human", "value": "find x"},
+        {"from": "gpt", "value": "let me look"},
+        {"from": "function_call", "value": json.dumps(call)},
+        {"from": "observation", "value": "2"},
+        {"from": "gpt", "value": "it is 2"},
+    ]
+    assert task.check_row({"messages": sharegpt}, "learn") is None
+    made = task.normalize({"messages": sharegpt})["messages"]
+    assert made[1]["content"] == "let me look" and len(made[1]["tool_calls"]) == 1 and len(made) == 4
+
+
+def test_an_answer_has_as_much_room_as_long_ones_in_training_take_in_any_script(decoder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from tunesmith.models import writing
+    from tunesmith.models.text import TextEncoder
+
+    text = TextEncoder(AutoTokenizer.from_pretrained(decoder), 1000)
+
+    class Reader:
+        family = "decoder"
+
+        def __init__(self) -> None:
+            self.text = text
+
+    for texts in (["where is it"] * 99 + ["the box is here now " * 4], ["今天天气很好" * 9] * 100):
+        long = writing.long_one(texts)
+        tokens = max(len(text.backend.encode(one, add_special_tokens=False).ids) for one in sorted(texts, key=len)[:99])
+        assert writing.room_for(Reader(), None, long) >= tokens + 1
+    assert writing.room_for(Reader(), None, "") == 16 and writing.room_for(Reader(), 7, "") == 7

@@ -1,5 +1,6 @@
 """Losses of the options are what a hand computes; thresholds are the best there are; scores are scikit-learn's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,21 @@ def test_balanced_sampling_draws_rare_labels_as_often_as_others_and_resumes(enco
     values = tiny.recipe_values(encoder, file, tmp_path / "a", task=task)
     whole = tiny.last_bits(values)
     assert tiny.last_bits({**values, "run": {"dir": str(tmp_path / "b")}}, stop_at=3) == whole
+
+
+@pytest.mark.parametrize("written", ["['joy', 'anger']", '["joy", "anger"]', "{'joy', 'anger'}", "joy, anger"])
+def test_lists_of_labels_in_a_table_are_read_as_lists(written: str) -> None:
+    task = MultiLabelClassification()
+    row = {"text": "a", "labels": written}
+    assert task.check_row(row, "learn") is None
+    assert task.normalize(row)["label_set"] == ["anger", "joy"]
+    assert "cannot be read" in str(task.check_row({"text": "a", "labels": "[joy"}, "learn"))
+
+
+def test_focus_asks_how_sure_the_net_is_of_the_label_not_of_its_smoothed_neighbours() -> None:
+    logits = torch.tensor([[3.0, 0.0, -1.0]], dtype=torch.float64)
+    task = TextClassification(focus=2.0, smoothing=0.3)
+    task = replace(task, labels=("a", "b", "c"), shares=(0.4, 0.3, 0.3))
+    sure = logits.softmax(-1)[0, 0]
+    smooth = torch.nn.functional.cross_entropy(logits, torch.tensor([0]), label_smoothing=0.3)
+    assert float(task.label_losses(logits, [0])[0]) == pytest.approx(float(smooth * (1 - sure) ** 2))

@@ -43,7 +43,8 @@ def test_bits_per_byte_are_the_loss_over_the_bytes_of_the_documents(decoder: Pat
     found = value_of(prepared.task, judge(prepared.model, prepared.task, rows, answers=3).measured)
     total, size = 0.0, 0
     for row in rows:
-        size += len(row["text"].encode())
+        first = prepared.task.encode(row, prepared.model, "learn")[0].parts["text"]
+        size += len(row["text"][first.offsets[0][1] :].encode())  # what a first token stands for is not predicted
         for example in prepared.task.encode(row, prepared.model, "learn"):
             ids = torch.tensor([example.parts["text"].ids])
             with torch.no_grad():
@@ -133,3 +134,24 @@ def test_counting_neighbours_fills_in_what_the_model_is_asked_and_beats_frequenc
     alone = -np.mean([logs[token] for example in hidden for token in example.target])
     assert found["mean_masked_loss"] < alone - 0.05
     assert found["masked_accuracy"] > 0
+
+
+def test_bytes_of_a_first_token_that_is_never_predicted_do_not_count(decoder: Path, tmp_path: Path) -> None:
+    prepared = ready(decoder, tmp_path, "text-generation", max_tokens=12)
+    row = prepared.train_rows[0]
+    examples = prepared.task.encode(row, prepared.model, "learn")
+    first = examples[0].parts["text"]
+    predicted = row["text"][first.offsets[0][1] :]
+    assert sum(example.target for example in examples) == len(predicted.encode()) < len(row["text"].encode())
+    assert first.offsets[0][1] > 0
+
+
+def test_masks_of_the_users_own_have_no_right_answer_and_count_nowhere(encoder: Path, tmp_path: Path) -> None:
+    from tunesmith.contracts import Row
+
+    prepared = ready(encoder, tmp_path, "fill-mask")
+    task, model = prepared.task, prepared.model
+    plain = Row(0, {"text": "where is my parcel and the door"}, "f", 1)
+    own = Row(1, {"text": "where is my [MASK] and the [MASK]"}, "f", 2)
+    both = value_of(task, judge(model, task, [plain, own], answers=9).measured)
+    assert both == pytest.approx(value_of(task, judge(model, task, [plain], answers=9).measured))
