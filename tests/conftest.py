@@ -15,6 +15,11 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="run every case of the battery")
+    parser.addoption("--battery-seed", type=int, default=0, help="which sample of its cases runs otherwise")
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_encoder(tmp_path_factory.mktemp("models") / "tiny-bert")

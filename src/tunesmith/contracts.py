@@ -239,7 +239,7 @@ class Task(Protocol):
     headline: ClassVar[Metric]
     each: ClassVar[tuple[str, ...]] = ()
     """Measures that are not summed: `order` reads them row by row."""
-    references: ClassVar[bool] = False
+    has_references: ClassVar[bool] = False
     """Whether the loss is that of references, which one model may find likelier than another."""
     asks: ClassVar[bool] = True
     """Whether answers to rows are worth writing when the task was assessed already."""

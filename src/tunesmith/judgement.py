@@ -69,7 +69,7 @@ def compare(
     judgement.base = {split: stats.scores(task, judged.measured)}
     metric = headline(task, judgement.scores[split])
     judgement.verdict = stats.compare(task, metric, judged.measured, judgement.tuned.measured)
-    if task.references:
+    if task.has_references:
         judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
     yield "baselines"
     answered = [row for row in rows if row.id in judgement.tuned.answers] or rows

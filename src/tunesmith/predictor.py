@@ -69,10 +69,11 @@ class Predictor:
         if broken:
             raise DataError(f"the row holds {broken}", where=place)
         if isinstance(given, str):
-            column = next((n for n in _ALONE if n in self.task.columns and not self.task.columns[n].target), None)
-            others = [n for n, c in self.task.columns.items() if c.required and not c.target and n != column]
+            asked = self.task.asked()
+            column = next((name for name in _ALONE if name in asked), None)
+            others = [name for name, one in asked.items() if one.required and name != column]
             if column is None or others:
-                needed = ", ".join(f"`{name}`" for name in self.task.columns if not self.task.columns[name].target)
+                needed = ", ".join(f"`{name}`" for name in asked)
                 raise DataError(f"a row of this task has {needed}", where=place, hint="give rows of a file: `--input`")
             values: dict[str, Any] = {column: given}
             place_files(self.task.columns, {column: [column]}, values, folder)
@@ -119,7 +120,7 @@ class Predictor:
                             where = f"{source}:{chunk[number - 1][0]}"
                             raise DataError(fault.problem, where=where, hint=fault.hint) from None
                         for values, answer in zip(raw, answers, strict=True):
-                            file.write(_line(values, answer))
+                            file.write(_pair(values, answer) if kind == ".csv" else _line(values, answer))
                             count += 1
                 if kind == ".csv":
                     _as_csv(temporary)
@@ -136,8 +137,12 @@ class Predictor:
         """
         began = time.perf_counter()
         notes: list[str] = []
-        rows, split = self._rows_to_score(data, columns or {})
-        rows = self._readable(self.task.gather(rows, self.model, "answer"))
+        given, split = self._rows_to_score(data, columns or {})
+        rows = self._readable(self.task.gather(given, self.model, "answer"))
+        if len(rows) < len(given):
+            notes.append(
+                f"{len(given) - len(rows)} of {len(given)} rows are more than the model takes and were left out"
+            )
         result = judging.score(self.model, self.task, split, rows, self.recipe.evaluate.answers)
         seconds = {"evaluate": time.perf_counter() - began}
         if self.recipe.evaluate.compare:
@@ -170,11 +175,11 @@ class Predictor:
         }
 
     def _readable(self, rows: Sequence[Row]) -> tuple[Row, ...]:
-        """The rows that the model can take, where the recipe leaves the others out. Raises DataError for the others."""
+        """The rows that the model can take, where the recipe leaves the others out."""
+        if self.recipe.data.bad_rows == "stop":
+            return tuple(rows)
         _, refused = encoding.encode(_task_of(self.recipe)[0], self.task, rows, self.model)
         lost = [BadRow(rows[row.row].file, rows[row.row].line, row.reason, row.hint) for row in refused]
-        if self.recipe.data.bad_rows == "stop":
-            refuse_bad(lost)
         if len(lost) == len(rows):
             raise DataError("no row can be used", where=lost[0].file)
         numbers = {row.row for row in refused}
@@ -206,7 +211,7 @@ def load(path: str | Path) -> Predictor:
             where=str(run.path),
             hint=f"`tunesmith resume {run.path}` goes on with it",
         )
-    task = task_from(run.json("task"))
+    task = task_from(_as_saved_now(run.json("task")))
     source = find_model(recipe)
     model = task.build(source, recipe, recipe.train.seed)
     assert recipe.method is not None
@@ -218,6 +223,14 @@ def load(path: str | Path) -> Predictor:
     model.net.eval()
     model.matmul = matmul.named(plan.get("matmul", "blas"))
     return Predictor(run, recipe, task, source, model)
+
+
+def _as_saved_now(saved: dict[str, Any]) -> dict[str, Any]:
+    """A task as this version saves it: earlier ones guessed the room of answers from their characters."""
+    characters = saved.get("longest_answer")
+    if characters is None or saved.get("max_new_tokens") is not None:
+        return saved
+    return {**saved, "max_new_tokens": max(16, int(1.2 * characters / 2.5))}
 
 
 def _task_of(recipe: Recipe) -> tuple[str, dict[str, Any]]:
@@ -236,8 +249,12 @@ def _line(values: dict[str, Any], answer: Answer) -> str:
     return json.dumps({**values, "prediction": answer}, ensure_ascii=False, default=str) + "\n"
 
 
+def _pair(values: dict[str, Any], answer: Answer) -> str:
+    return json.dumps([values, answer], ensure_ascii=False, default=str) + "\n"
+
+
 def _as_csv(path: Path) -> None:
-    """Turn a file of `_line`s into a table of all columns that any row has; objects are left out."""
+    """Turn a file of `_pair`s into a table of all columns that any row has; an answer's objects are left out."""
     columns: dict[str, None] = {}
     for row in _flat_rows(path):
         columns |= dict.fromkeys(row)
@@ -255,7 +272,6 @@ def _as_csv(path: Path) -> None:
 def _flat_rows(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8") as file:
         for line in file:
-            row = json.loads(line)
-            answer = row.pop("prediction")
+            row, answer = json.loads(line)
             row |= {f"predicted_{name}": value for name, value in answer.items() if not isinstance(value, dict)}
             yield {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in row.items()}

@@ -31,7 +31,7 @@ class Written(Task):
     """A task whose answer is a text."""
 
     families: ClassVar[tuple[str, ...]] = ("decoder", "encoder-decoder")
-    references: ClassVar[bool] = True
+    has_references: ClassVar[bool] = True
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
     """Longest answer in tokens. None takes it from the data: 1.2 times the 99th percentile, at least 16."""

@@ -38,15 +38,15 @@ CASES = [
 
 
 ELSEWHERE = {
-    "text-classification": "mean-pooled: tests/runs/test_saved_models.py, in sentence-transformers",
-    "multi-label-classification": "the same net as text-classification's",
-    "text-regression": "the same net as text-classification's",
-    "reranking": "tests/unit/tasks/test_retrieval.py, as a CrossEncoder",
-    "retrieval": "tests/unit/tasks/test_retrieval.py, in sentence-transformers",
-    "chat": "the same net as summarization's",
-    "translation": "the same net as summarization's; pairs in tests/invariants/test_encoder_decoders.py",
+    "text-classification": ("runs/test_saved_models.py", "SentenceTransformer"),  # mean-pooled
+    "multi-label-classification": ("runs/test_saved_models.py", "SentenceTransformer"),  # the same net
+    "text-regression": ("runs/test_saved_models.py", "SentenceTransformer"),  # the same net
+    "reranking": ("unit/tasks/test_retrieval.py", "CrossEncoder"),
+    "retrieval": ("unit/tasks/test_retrieval.py", "SentenceTransformer"),
+    "chat": ("runs/test_saved_models.py", "AutoModelForCausalLM"),
+    "translation": ("unit/models/test_pieces.py", "AutoModelForSeq2SeqLM"),
 }
-"""Tasks whose saved folder is opened by another test, or is another task's."""
+"""Tasks whose saved folder another test opens: the test's file, and the class that opens it there."""
 
 
 def test_every_task_and_family_is_saved_and_opened_here_or_it_is_said_where() -> None:
@@ -57,6 +57,8 @@ def test_every_task_and_family_is_saved_and_opened_here_or_it_is_said_where() ->
         if family in plugins.load("tasks", task).families
     }
     assert {pair for pair in every if pair[0] not in ELSEWHERE} == set(CASES)
+    for file, opened_by in ELSEWHERE.values():
+        assert opened_by in (Path(__file__).parent.parent / file).read_text(), file
 
 
 def ours(model: Model, part: Any, answer: Any = None) -> torch.Tensor:

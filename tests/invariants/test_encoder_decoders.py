@@ -185,7 +185,7 @@ def test_languages_stand_around_the_texts_of_a_model_that_has_tokens_for_them(tm
     assert again("my box").input_ids == list(seq2seq.source_tokens(model.text, "my box", other).ids)
     forced = GenerationConfig.from_pretrained(tmp_path / "saved").forced_bos_token_id
     assert forced == again.convert_tokens_to_ids("fra_Latn")
-    with pytest.raises(RecipeError, match="no language `xx`"):
+    with pytest.raises(DataError, match="no language `xx`"):
         seq2seq.source_tokens(model.text, "my box", Told("translate", "xx", "deu_Latn"))
 
 

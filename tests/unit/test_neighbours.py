@@ -45,4 +45,7 @@ def test_probabilities_are_those_of_the_formula_and_the_guess_is_the_likeliest(
 def test_special_tokens_are_beside_others_and_never_told() -> None:
     counted = count([[0, 5, 1]] * 50, SIZE, special=(0, 1))
     assert counted.guess(None, None, 0)[0] < np.log(0.05)
+    for beside in ((5, None), (None, 5), (5, 5)):
+        assert all(counted.guess(*beside, special)[0] < np.log(0.05) for special in (0, 1))
+        assert counted.guess(*beside, 0)[1] not in (0, 1)
     assert counted.guess(0, 1, 5)[0] > np.log(0.9)

@@ -47,11 +47,10 @@ def from_tags(tags: Sequence[str]) -> tuple[list[Entity], int]:
 
 
 def odd(tags: Sequence[str]) -> str | None:
-    """Why tags cannot be read in one way only, or None: small prefixes, or some with a prefix and some without."""
+    """Why tags cannot be read in one way only, or None: written small, or some with a prefix and some without."""
+    if OUTSIDE.lower() in tags:
+        return "the tag `o` is written small; write `O`, and prefixes large"
     plain = [tag for tag in tags if tag != OUTSIDE and not _prefixed(tag)]
-    small = next((tag for tag in plain if tag == OUTSIDE.lower() or _prefixed(tag[:1].upper() + tag[1:])), None)
-    if small is not None:
-        return f"the tag `{small}` is written small; write `{small[:1].upper()}{small[1:]}`"
     if plain and any(_prefixed(tag) for tag in tags):
         return f"the tag `{plain[0]}` has no prefix and others have; write `B-{plain[0]}` or `I-{plain[0]}`"
     return None

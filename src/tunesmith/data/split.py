@@ -20,9 +20,9 @@ from tunesmith.errors import DataError
 def content(row: Row) -> str:
     """What the model reads of a row, as a key: the same for rows that differ only in their label. A file whose sum
     stands beside it is known by that, wherever it lies."""
-    told = {key.removesuffix("_sha256") for key in row.values if key.endswith("_sha256")}
+    summed = {key.removesuffix("_sha256") for key in row.values if key.endswith("_sha256")}
     values = {
-        key: value for key, value in row.values.items() if not key.startswith(("label", "beside")) and key not in told
+        key: value for key, value in row.values.items() if not key.startswith(("label", "beside")) and key not in summed
     }
     return json.dumps(values, sort_keys=True, default=str)
 

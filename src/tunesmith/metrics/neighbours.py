@@ -55,8 +55,14 @@ def count(texts: Iterable[Sequence[int]], size: int, special: Collection[int] = 
         seconds += ids[1:]
         np.add.at(counts, list(ids), 1)
     counts[list(special)] = 1
-    pairs = coo_array((np.ones(len(firsts)), (firsts, seconds)), shape=(size, size))
-    return Neighbours(counts / counts.sum(), pairs.tocsr(), pairs.T.tocsr())
+    told = np.array([token not in special for token in range(size)])
+
+    def table(beside: list[int], tokens: list[int]) -> Any:
+        kept = told[tokens] if tokens else np.zeros(0, dtype=bool)
+        at = (np.array(beside, dtype=np.int64)[kept], np.array(tokens, dtype=np.int64)[kept])
+        return coo_array((np.ones(int(kept.sum())), at), shape=(size, size)).tocsr()
+
+    return Neighbours(counts / counts.sum(), table(firsts, seconds), table(seconds, firsts))
 
 
 def _gains(table: Any, beside: int | None, share: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

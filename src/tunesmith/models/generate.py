@@ -38,9 +38,14 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
     if isinstance(body, Llama):
         written = decode(body, model.output_layer, model.stream, prompts, room, frozenset(stops))
     else:
-        written = [
-            row for at in range(0, len(prompts), ROWS) for row in _stock(model, prompts[at : at + ROWS], room, stops)
-        ]
+        written = []
+        for at in range(0, len(prompts), ROWS):
+            here, most = prompts[at : at + ROWS], room[at : at + ROWS]
+            longest = max(len(prompt.ids) for prompt in here)
+            if longest + max(most) <= model.text.max_tokens:
+                written += _stock(model, here, max(most), stops)
+            else:  # together, a long prompt would be continued beyond the model's context
+                written += [_stock(model, [a], b, stops)[0] for a, b in zip(here, most, strict=True)]
     return [_cut(model, ids[:most], stops) for ids, most in zip(written, room, strict=True)]
 
 
@@ -48,11 +53,12 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
 def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told) -> list[Generated]:
     """One greedy answer per source from an encoder-decoder, in the order given. Sources of near lengths go together;
     beams, forced lengths and the like in the model's generation config are left out; tokens that it must never write
-    (Marian's padding, whose logit is nobody's) are not."""
+    (Marian's padding, whose logit is nobody's) stay forbidden."""
     from transformers import GenerationConfig
 
     stops = stop_tokens(model)
     pad = model.text.tokenizer.pad_token_id
+    net: Any = model.net
     config = GenerationConfig(
         max_new_tokens=min(most, model.text.max_tokens - 1),
         do_sample=False,
@@ -61,10 +67,9 @@ def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told)
         pad_token_id=pad if pad is not None else stops[0],
         decoder_start_token_id=model.text.start,
         forced_bos_token_id=forced_start(model.text, told),
+        bad_words_ids=net.generation_config.bad_words_ids,
     )
     model.lend_matmul()
-    net: Any = model.net
-    config.bad_words_ids = net.generation_config.bad_words_ids
     order = sorted(range(len(sources)), key=lambda k: len(sources[k].ids))
     made: dict[int, Generated] = {}
     stock, net.generation_config = net.generation_config, config
@@ -79,7 +84,7 @@ def translations(model: Model, sources: Sequence[Tokens], most: int, told: Told)
     return [made[k] for k in range(len(sources))]
 
 
-def _stock(model: Model, prompts: Sequence[Tokens], room: Sequence[int], stops: Sequence[int]) -> list[list[int]]:
+def _stock(model: Model, prompts: Sequence[Tokens], most: int, stops: Sequence[int]) -> list[list[int]]:
     """Transformers' own loop: prompts are padded on the left, and rows wait for the longest answer."""
     tokenizer = model.text.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
@@ -91,7 +96,7 @@ def _stock(model: Model, prompts: Sequence[Tokens], room: Sequence[int], stops: 
         out = net.generate(
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=max(room),
+            max_new_tokens=most,
             do_sample=False,
             temperature=None,
             top_p=None,

@@ -51,8 +51,11 @@ def load_classifier(
     config = config_of(source, choice)
     parts = anatomy.of(config.model_type)
     pooling = pooling_for(choice, parts, source)
-    names: dict[str, Any] = {"id2label": dict(enumerate(labels))} | ({"problem_type": problem} if problem else {})
-    names["label2id"] = {name: i for i, name in enumerate(labels)}
+    names = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: number for number, name in enumerate(labels)},
+        "problem_type": problem,
+    }
     with quiet(), seeded(seed):
         if pooling == "mean":
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
@@ -64,13 +67,13 @@ def load_classifier(
             for key, value in names.items():
                 setattr(encoder.config, key, value)
         else:
-            held = _labels_of(config)
+            same = _same_labels(config, labels)
             for key, value in names.items():
                 setattr(config, key, value)
             if config.pad_token_id is None:
                 config.pad_token_id = config.eos_token_id
             net, fresh = pretrained("AutoModelForSequenceClassification", source, config, parts, _ANY_HEAD)
-            if held != labels:
+            if not same:
                 fresh |= _draw_head(net)
             base = str(net.base_model_prefix)
             lost = {name for name in fresh if name.startswith(f"{base}.") and ".pooler." not in name}
@@ -130,7 +133,7 @@ def load_token_classifier(
     Raises ModelError for `model.pooling`, which says how rows are read.
     """
     config = config_of(source, choice)
-    same = _labels_of(config) == labels
+    same = _same_labels(config, labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: number for number, name in enumerate(labels)}
     return _with_token_head(
@@ -200,7 +203,7 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     if choice.pooling != "auto" or choice.head != "fresh":
         key = "pooling" if choice.pooling != "auto" else "head"
         raise ModelError(f"`model.{key}` is for models of texts", where=f"model.{key}", hint="leave it out")
-    same = _labels_of(config) == labels
+    same = _same_labels(config, labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: number for number, name in enumerate(labels)}
     with quiet(), seeded(seed):
@@ -221,10 +224,13 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     )
 
 
-def _labels_of(config: Any) -> tuple[str, ...]:
-    """The labels that a folder's head is of, if it has one."""
+def _same_labels(config: Any, labels: tuple[str, ...]) -> bool:
+    """Whether a head that the folder holds is of these labels. One output has no other to be taken for, and labels
+    without names (`LABEL_0`) are not known to be others."""
     named = getattr(config, "id2label", None) or {}
-    return tuple(str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0])))
+    held = tuple(str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0])))
+    unnamed = held == tuple(f"LABEL_{k}" for k in range(len(held)))
+    return held == labels or (len(held) == len(labels) and (unnamed or len(held) == 1))
 
 
 def _draw_head(net: Any) -> set[str]:

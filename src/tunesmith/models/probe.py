@@ -108,8 +108,8 @@ def fit_token_probe(model: Model, rows: Sequence[Tokens], targets: Sequence[Sequ
     model.net.eval()
     features: list[Any] = []
     wanted: list[int] = []
-    for k in np.random.default_rng(0).permutation(len(rows)):
-        row, labels = rows[k], targets[k]
+    for number in np.random.default_rng(0).permutation(len(rows)):
+        row, labels = rows[number], targets[number]
         states = model.states_at([row], torch.tensor([k for k, learned in enumerate(row.trained) if learned]))
         features.append(states.double().cpu().numpy())
         wanted += labels

@@ -44,8 +44,8 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
             ) from None
         _tokenizer(model, temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        told = json.dumps(task, indent=2, ensure_ascii=False)
-        (temporary / "task.json").write_text(told + "\n", encoding="utf-8")
+        as_text = json.dumps(task, indent=2, ensure_ascii=False)
+        (temporary / "task.json").write_text(as_text + "\n", encoding="utf-8")
         if labels:
             (temporary / "labels.json").write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
         old = folder.with_name(f".{folder.name}.old")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.contracts import Tokens
 from tunesmith.data.languages import LANGUAGES
-from tunesmith.errors import RecipeError
+from tunesmith.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,11 +42,12 @@ def prefix(text: TextEncoder, told: Told) -> str:
             names = [LANGUAGES.get(code, code) for code in (told.source, told.target)]
             return f"translate {names[0]} to {names[1]}: "
     mark = f">>{told.target}<<"
-    return f"{mark} " if told.target and mark in text.tokenizer.get_vocab() else ""
+    return f"{mark} " if told.target and mark in text.marks else ""
 
 
 def source_tokens(text: TextEncoder, words: str, told: Told) -> Tokens:
-    """What the encoder reads of a text, cut at its end."""
+    """What the encoder reads of a text, cut at its end. Raises DataError for a language that the model lacks."""
+    _check_mark(text, told)
     return _framed(text, prefix(text, told) + words, "src", told.source)
 
 
@@ -71,18 +72,17 @@ def forced_start(text: TextEncoder, told: Told) -> int | None:
 
 def speak(model: Model, told: Told) -> None:
     """Have whoever opens the saved folder read and write the languages that were learned. Raises RecipeError for a
-    language that the model does not know, or none where it must be told."""
+    language that the model does not know."""
     tokenizer: Any = model.text.tokenizer
-    marks = sorted(token for token in tokenizer.get_vocab() if token.startswith(">>") and token.endswith("<<"))
-    if told.task == "translate" and (told.target or len(marks) > 1) and marks and f">>{told.target}<<" not in marks:
-        few = ", ".join(f"`{mark[2:-2]}`" for mark in marks[:8])
-        raise RecipeError(
-            f"the model writes several languages, and `{told.target}` is none of them"
-            if told.target
-            else "the model writes several languages, and is not told which",
-            where="task.target_language",
-            hint=f"take one of its own codes, such as {few}",
-        )
+    try:
+        if told.target:
+            _check_mark(model.text, told)
+        if _speaks(model.text):
+            for language in filter(None, (told.source, told.target)):
+                language_of(tokenizer, language)
+    except DataError as fault:
+        where = "task.source_language, task.target_language"
+        raise RecipeError(fault.problem, where=where, hint=fault.hint) from None
     if not (_speaks(model.text) and told.source and told.target):
         return
     for name, language in (("src_lang", told.source), ("tgt_lang", told.target)):
@@ -94,10 +94,24 @@ def speak(model: Model, told: Told) -> None:
     tokenizer.set_src_lang_special_tokens(tokenizer.src_lang)
 
 
+def _check_mark(text: TextEncoder, told: Told) -> None:
+    """Raise DataError where a translator of several languages is not told one of them."""
+    if told.task != "translate" or not text.marks or f">>{told.target}<<" in text.marks:
+        return
+    if not told.target and len(text.marks) == 1:
+        return
+    few = ", ".join(f"`{mark[2:-2]}`" for mark in sorted(text.marks)[:8])
+    lacks = f"`{told.target}` is none of them" if told.target else "is not told which"
+    raise DataError(
+        f"the model writes several languages, and {lacks}",
+        hint=f"say `target_language`, in the row or as an option of the task; it has {few}",
+    )
+
+
 def _framed(text: TextEncoder, words: str, side: str, language: str, start: int | None = None) -> Tokens:
     """Tokens with the special ones around them that the family puts there; `start` stands before all."""
     backend = text.writer if side == "tgt" else text.backend
-    if _speaks(text) and language:
+    if _speaks(text):
         before, behind = _frame(text, side, language)
         made = backend.encode(words, add_special_tokens=False)
     else:
@@ -121,9 +135,11 @@ def _speaks(text: TextEncoder) -> bool:
 
 
 def _frame(text: TextEncoder, side: str, language: str) -> tuple[list[int], list[int]]:
-    """Special tokens before and behind a text of a language. Raises RecipeError for one that the tokenizer lacks."""
+    """Special tokens before and behind a text of a language, or of the one that the tokenizer was saved with. Raises
+    DataError for one that it lacks."""
     tokenizer: Any = text.tokenizer
-    code = language_of(tokenizer, language)
+    usual = getattr(tokenizer, "tgt_lang", None) if side == "tgt" else None
+    code = language_of(tokenizer, language) if language else usual or tokenizer.src_lang
     if side == "src":
         tokenizer.set_src_lang_special_tokens(code)
     else:
@@ -132,7 +148,7 @@ def _frame(text: TextEncoder, side: str, language: str) -> tuple[list[int], list
 
 
 def language_of(tokenizer: Any, language: str) -> str:
-    """The tokenizer's own code for a language: `de` is mBART's `de_DE`. Raises RecipeError where it has none."""
+    """The tokenizer's own code for a language: `de` is mBART's `de_DE`. Raises DataError where it has none."""
     extra = tokenizer.extra_special_tokens if hasattr(tokenizer, "extra_special_tokens") else []
     codes = {str(token) for token in [*tokenizer.all_special_tokens, *extra]}
     codes |= {str(token) for token in getattr(tokenizer, "additional_special_tokens", ())}
@@ -143,9 +159,8 @@ def language_of(tokenizer: Any, language: str) -> str:
     few = ", ".join(f"`{code}`" for code in sorted(code for code in codes if "<" not in code)[:5])
     if len(begun) == 1:
         return begun[0]
-    raise RecipeError(
+    raise DataError(
         f"the model's tokenizer has no language `{language}`",
-        where="task.source_language, task.target_language",
         hint=f"take one of its own codes, such as {few}",
     )
 

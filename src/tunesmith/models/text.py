@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tunesmith.contracts import Tokens
@@ -51,6 +52,21 @@ class TextEncoder:
     def writer(self) -> Any:
         """What turns texts that are written into tokens, of an encoder-decoder."""
         return backend_of(self.tokenizer, written=True)
+
+    @cached_property
+    def marks(self) -> frozenset[str]:
+        """Marks of languages to be written in the vocabulary, as Marian has them: `>>de<<`."""
+        return frozenset(token for token in self.tokenizer.get_vocab() if token[:2] == ">>" and token[-2:] == "<<")
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {}
+
+    def size_written(self, text: str) -> int:
+        """Tokens of a text that is written, and its end; counted once."""
+        if text not in self._sizes:
+            self._sizes[text] = len(self.writer.encode(text, add_special_tokens=False).ids) + 1
+        return self._sizes[text]
 
     def identity(self) -> str:
         """A sum of all that decides which tokens a text becomes."""

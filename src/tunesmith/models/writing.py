@@ -96,8 +96,7 @@ def room_for(reader: Reader, option: int | None, long_answer: str) -> int:
     """Tokens that an answer may take: the option, or 1.2 times those of a long answer and its end."""
     if option is not None:
         return option
-    tokens = len(reader.text.writer.encode(long_answer, add_special_tokens=False).ids) + 1
-    return max(_LEAST, min(math.ceil(1.2 * tokens), reader.text.max_tokens // 2))
+    return max(_LEAST, min(math.ceil(1.2 * reader.text.size_written(long_answer)), reader.text.max_tokens // 2))
 
 
 def long_one(texts: Sequence[str]) -> str:

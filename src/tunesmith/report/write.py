@@ -38,7 +38,7 @@ def summary(
         notes.append(f"{' and '.join(prepared.splits.made)} rows were taken out of the training file")
     notes += task.notes()
     metric = headline(task, result.scores[prepared.final_split])
-    if metric != task.headline and task.references:
+    if metric != task.headline and task.has_references:
         notes.append(f"no answers were written, so {task.headline.name} is not known; see `evaluate.answers`")
     answers = list(result.tuned.answers.values())
     endless = sum(answer.get("ended") is False for answer in answers)

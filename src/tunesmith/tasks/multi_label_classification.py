@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from tunesmith.recipe import Recipe
 
 GOLD = "label_set"
+_SIDE_BY_SIDE = re.compile(r"""(['"])\s+(['"])""")
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,10 @@ class MultiLabelClassification(Task):
         return made
 
     def _read(self, given: Any) -> list[str] | str:
-        if isinstance(given, str) and given.strip()[:1] in ("[", "(", "{"):
+        if isinstance(given, str) and given.strip()[:1] + given.strip()[-1:] in ("[]", "{}"):
             given = _listed(given.strip())
             if given is None:
-                return "`labels` looks like a list but cannot be read as one"
+                return '`labels` looks like a list but cannot be read as one; write ["a", "b"]'
         if isinstance(given, str):
             given = [part for part in given.split(self.separator) if part.strip()]
         if not isinstance(given, list):
@@ -249,16 +253,15 @@ class MultiLabelClassification(Task):
 
 
 def _listed(text: str) -> list[Any] | None:
-    """A list, tuple or set as JSON or Python (and so pandas, in a table) writes it; None where it is none."""
-    import ast
-    import json
-
+    """A list or set as JSON, Python or NumPy writes it in a table; None where it is none."""
+    if _SIDE_BY_SIDE.search(text):  # NumPy's, which Python would read as one text
+        text = _SIDE_BY_SIDE.sub(r"\1, \2", text)
     for read in (json.loads, ast.literal_eval):
         try:
             made = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        return list(made) if isinstance(made, list | tuple | set) else None
+        return list(made) if isinstance(made, list | set) else None
     return None
 
 

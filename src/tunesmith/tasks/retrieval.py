@@ -27,6 +27,7 @@ from tunesmith.retrieving import (
     with_relevant,
 )
 from tunesmith.tasks.text_regression import number_of
+from tunesmith.written import check_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +81,8 @@ class Retrieval(Ranked):
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """As Ranked; a score must be a number, and stands for one document."""
         wrong = super().check_row(values, purpose)
+        if self.scored and purpose == "answer":
+            return wrong or check_texts("document", values)
         if wrong or purpose == "answer" or values.get("score") is None:
             return wrong
         if number_of(values["score"]) is None:

@@ -143,6 +143,7 @@ def test_rows_that_cannot_be_used_are_told_why(values: dict[str, Any], reason: s
         (["B-PER", "o"], "written small"),
         (["PER", "B-LOC"], "`PER` has no prefix and others have"),
         (["PER", "O", "LOC"], None),
+        (["e-mail", "O", "name"], None),
         (["B-PER", "I-PER", "O", "U-LOC"], None),
     ],
 )
@@ -170,3 +171,19 @@ def test_columns_that_count_words_are_no_words(tmp_path: Path) -> None:
     assert rows[0] == {"tokens": ["Berlin", "Uni"], "tags": ["B-LOC", "I-LOC"], "tags_2": ["O", "B-ORG"]}
     assert rows[1] == {"tokens": ["ja"], "tags": ["O"], "tags_2": ["O"]}
     assert "`tags_2` is not read" in infer(file, {}).why
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "tags"),
+    [
+        ("1 CD I-NP O\n\nBerlin NNP I-NP B-LOC\nja X O O\n", [["1"], ["Berlin", "ja"]], [["O"], ["B-LOC", "O"]]),
+        ("1\tWir\twir\tO\n2\tsind\tsein\tO\n", [["Wir", "sind"]], [["O", "O"]]),
+    ],
+)
+def test_a_sentence_that_is_a_number_does_not_count_words_and_lemmas_are_no_tags(
+    tmp_path: Path, text: str, tokens: list[list[str]], tags: list[list[str]]
+) -> None:
+    file = tmp_path / "rows.conll"
+    file.write_text(text, encoding="utf-8")
+    rows = [item[1] for item in conll.read(file) if not isinstance(item, BadRow)]
+    assert [row["tokens"] for row in rows] == tokens and [row["tags"] for row in rows] == tags

@@ -67,3 +67,18 @@ def test_a_head_of_other_labels_is_drawn_anew_over_the_tuned_trunk(
     assert not torch.equal(model.net.classifier.weight, other.net.classifier.weight)
     if len(labels) == len(same):
         assert not torch.equal(model.net.classifier.weight, kept.net.classifier.weight)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_head_whose_labels_have_no_names_is_kept_where_as_many_are_asked_for(count: int, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    base = tiny.make_encoder(tmp_path / "m")
+    net = AutoModelForSequenceClassification.from_pretrained(base, num_labels=count)
+    net.save_pretrained(base)
+    assert net.config.id2label == {k: f"LABEL_{k}" for k in range(count)}
+    labels = ("relevance",) if count == 1 else ("a", "b", "c")
+    choice = ModelChoice(name="x", pooling="cls")
+    model: Any = load.load_classifier(catalog.find(str(base)), choice, labels, None, 0)
+    assert not model.fresh and torch.equal(model.net.classifier.weight, net.classifier.weight)
+    assert model.net.config.problem_type is None

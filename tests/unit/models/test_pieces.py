@@ -7,11 +7,13 @@ import pytest
 import torch
 
 import tiny
-from tunesmith import ModelError, RecipeError, recipefile, run
+from tunesmith import ModelError, recipefile, run
 from tunesmith import load as load_run
+from tunesmith.errors import UserError
 from tunesmith.models import catalog, generate, load, seq2seq
 from tunesmith.models.pieces import SlowBackend
 from tunesmith.models.seq2seq import Told
+from tunesmith.prepare import prepare
 from tunesmith.recipe import ModelChoice
 
 TOLD = Told("translate", "en", "de")
@@ -129,7 +131,7 @@ def test_a_translator_of_several_languages_must_be_told_one_of_them(
     values = tiny.recipe_values(folders["marian"], file, tmp_path, task=task)
     if language is None:
         values["task"] = "translation"
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(UserError, match=said):
         run.train_recipe(recipefile.build(values))
 
 
@@ -145,27 +147,57 @@ def test_two_vocabularies_are_refused(folders: dict[str, Path], tmp_path: Path) 
         opened(folder)
 
 
-def test_each_row_may_have_languages_of_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["marian", "m2m_100"])
+def test_each_row_may_have_languages_of_its_own(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     rows = [
         {"source": f"my {word} {n}", "target": f"{lang} {word}", "source_lang": "en", "target_lang": lang}
         for n, word in enumerate(tiny.WORDS[:30])
         for lang in ("de", "fr")
     ]
     file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
-    for kind in ("marian", "m2m_100"):
-        task = {"name": "translation", "max_new_tokens": 4}
-        values = tiny.recipe_values(folders[kind], file, tmp_path / kind, task=task, train__epochs=1)
-        predictor = load_run(run.train_recipe(recipefile.build(values)).path)
-        text = predictor.model.text
-        asked = [{"source": "my box", "source_lang": "en", "target_lang": lang} for lang in ("de", "fr", "de")]
+    task = {"name": "translation", "max_new_tokens": 4}
+    values = tiny.recipe_values(folders[kind], file, tmp_path / kind, task=task, train__epochs=1)
+    predictor = load_run(run.train_recipe(recipefile.build(values)).path)
+    text = predictor.model.text
+    asked = [{"source": "my box", "source_lang": "en", "target_lang": lang} for lang in ("de", "fr", "de")]
+    spoken = []
+
+    def spy(model: Any, sources: Any, most: int, told: Told) -> Any:
+        spoken.append((told.target, len(sources)))
+        return stock(model, sources, most, told)
+
+    stock = generate.translations
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate, "translations", spy)
         made = predictor.predict(asked)
-        alone = [predictor.predict([row])[0] for row in asked]
-        assert made == alone
-        for lang in ("de", "fr"):
-            row = predictor._row(0, {"source": "my box", "source_lang": "en", "target_lang": lang})
-            told = predictor.task.told_of(row)  # type: ignore[attr-defined]
-            example = predictor.task.encode(row, predictor.model, "answer")[0]
-            assert example.parts["text"].ids == seq2seq.source_tokens(text, "my box", told).ids
-            if kind == "m2m_100":
-                assert seq2seq.forced_start(text, told) == text.tokenizer.get_lang_id(lang)
+    assert spoken == [("de", 2), ("fr", 1)]
+    assert made == [predictor.predict([row])[0] for row in asked]
+    for lang in ("de", "fr"):
+        row = predictor._row(0, {"source": "my box", "source_lang": "en", "target_lang": lang})
+        told = predictor.task.told_of(row)  # type: ignore[attr-defined]
+        example = predictor.task.encode(row, predictor.model, "answer")[0]
+        assert example.parts["text"].ids == seq2seq.source_tokens(text, "my box", told).ids
+        if kind == "m2m_100":
+            assert seq2seq.forced_start(text, told) == text.tokenizer.get_lang_id(lang)
     assert "Translate from English to French" in predictor.task.question(row).before  # type: ignore[attr-defined]
+
+
+def test_a_row_with_a_language_that_the_model_lacks_is_a_bad_row(folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"source": f"a {n}", "target": f"b {n}", "target_lang": "fr" if n % 2 else "de"} for n in range(40)]
+    for kind, wrong in (("marian", "xx"), ("marian", ""), ("m2m_100", "xx")):
+        file = tiny.write_jsonl(tmp_path / "rows.jsonl", [*rows, {"source": "a", "target": "b", "target_lang": wrong}])
+        values = tiny.recipe_values(folders[kind], file, tmp_path, task="translation")
+        with pytest.raises(UserError) as fault:
+            prepare(recipefile.build(values))
+        assert str(fault.value.where).startswith(f"{file}:41")
+        values["data"]["bad_rows"] = "skip"
+        assert sum(map(len, prepare(recipefile.build(values)).splits.bad.values())) == 1
+
+
+def test_what_an_untold_row_is_framed_with_does_not_depend_on_the_rows_before(folders: dict[str, Path]) -> None:
+    text = opened(folders["m2m_100"]).text
+    untold = Told("translate")
+    first = seq2seq.source_tokens(text, "my box", untold).ids
+    seq2seq.target_tokens(text, "my box", Told("translate", "en", "fr"))
+    seq2seq.source_tokens(text, "my box", Told("translate", "zh", "fr"))
+    assert seq2seq.source_tokens(text, "my box", untold).ids == first

@@ -191,13 +191,16 @@ def test_balanced_sampling_draws_rare_labels_as_often_as_others_and_resumes(enco
     assert tiny.last_bits({**values, "run": {"dir": str(tmp_path / "b")}}, stop_at=3) == whole
 
 
-@pytest.mark.parametrize("written", ["['joy', 'anger']", '["joy", "anger"]', "{'joy', 'anger'}", "joy, anger"])
+@pytest.mark.parametrize(
+    "written", ["['joy', 'anger']", '["joy", "anger"]', "{'joy', 'anger'}", "['joy' 'anger']", "joy, anger"]
+)
 def test_lists_of_labels_in_a_table_are_read_as_lists(written: str) -> None:
     task = MultiLabelClassification()
     row = {"text": "a", "labels": written}
     assert task.check_row(row, "learn") is None
     assert task.normalize(row)["label_set"] == ["anger", "joy"]
-    assert "cannot be read" in str(task.check_row({"text": "a", "labels": "[joy"}, "learn"))
+    assert "cannot be read" in str(task.check_row({"text": "a", "labels": "[joy, anger]"}, "learn"))
+    assert task.normalize({"text": "a", "labels": "(un)happy, [sad"})["label_set"] == ["(un)happy", "[sad"]
 
 
 def test_focus_asks_how_sure_the_net_is_of_the_label_not_of_its_smoothed_neighbours() -> None:

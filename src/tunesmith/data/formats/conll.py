@@ -1,11 +1,12 @@
 """CoNLL's columns: a word a line, its tag in the last column, a blank line between sentences.
 
-Where the first column counts the words of a sentence, the word is in the second and its tag in the third, as in
-GermEval's files, of which the fourth holds what is nested inside; it comes as `tags_2`.
+Where the first column counts the words of every sentence, the words are in the second. If the third then holds tags, as
+in GermEval's files, it is taken, and what is nested inside, in the fourth, comes as `tags_2`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tunesmith.data.textfile import open_text
 
 suffixes = (".conll", ".bio", ".iob")
 _DOCUMENT = "-DOCSTART-"
+_TAG = re.compile(r"O|[BILUES][-_].+")
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
@@ -22,14 +24,16 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     where it has not as many columns as the line behind it."""
     with open_text(path) as file:
         lines = [text.rstrip("\r\n") for text in file]
+    found: list[tuple[int, list[list[str]]] | BadRow] = []
     table: list[list[str]] = []
     begun, wrong = 0, ""
     for line, text in enumerate((*lines, ""), start=1):
         if not text.strip():
             if wrong:
-                yield BadRow(str(path), begun, wrong, "give every word and its tag, with a tab or spaces between")
+                hint = "give every word and its tag, with a tab or spaces between"
+                found.append(BadRow(str(path), begun, wrong, hint))
             elif table:
-                yield begun, _row(table)
+                found.append((begun, table))
             table, wrong = [], ""
             continue
         pieces = _columns(text)
@@ -41,16 +45,26 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
         if len(pieces) < 2 or not pieces[0].strip():
             wrong = wrong or f"line {line} has a word without a tag"
             continue
-        table.append(pieces)
+        table.append([piece.strip() for piece in pieces])
+    tables = [item[1] for item in found if not isinstance(item, BadRow)]
+    first, last, more = _places(tables)
+    for item in found:
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        begun, table = item
+        row = {"tokens": [line[first] for line in table], "tags": [line[last] for line in table]}
+        yield begun, row | {f"tags_{k}": [line[at] for line in table] for k, at in enumerate(more, start=2)}
 
 
-def _row(table: list[list[str]]) -> dict[str, Any]:
-    counted = all(len(line) > 2 and line[0] == str(k) for k, line in enumerate(table, start=1))
-    if not counted:
-        return {"tokens": [line[0] for line in table], "tags": [line[-1].strip() for line in table]}
-    columns = [[line[k].strip() for line in table] for k in range(1, min(map(len, table)))]
-    names = ["tokens", "tags", *(f"tags_{k}" for k in range(2, len(columns)))]
-    return dict(zip(names, columns, strict=True))
+def _places(tables: list[list[list[str]]]) -> tuple[int, int, tuple[int, ...]]:
+    """The columns of words, of tags, and of further tags, decided over the whole file."""
+    counted = all(line[0] == str(k) for table in tables for k, line in enumerate(table, start=1))
+    if not counted or max(map(len, tables), default=0) < 2:
+        return 0, -1, ()
+    width = min(len(line) for table in tables for line in table)
+    tags = [k for k in range(2, width) if all(_TAG.fullmatch(line[k]) for table in tables for line in table)]
+    return (1, tags[0], tuple(tags[1:])) if tags[:1] == [2] else (1, -1, ())
 
 
 def _columns(text: str) -> list[str]:
