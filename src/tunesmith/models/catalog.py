@@ -157,10 +157,20 @@ _REASONS: dict[str, tuple[tuple[str, str], ...]] = {
             "Made to embed texts: untuned, it put squad_v1's paragraphs in order with an NDCG of 0.85; tuned, 0.87.",
         ),
     ),
-    "reranking": (("minilm", "The encoder here: it reads the query and a document together."),),
+    "reranking": (
+        (
+            "minilm",
+            "Tuned on 500 questions of squad_v1 it ranked BM25's ten with an NDCG of 0.93; BM25 has 0.95.",
+        ),
+    ),
     "fill-mask": (("minilm", "The encoder here; its file lacks a head for this, so one is learned from nothing."),),
     "summarization": (("smollm2-135m", "The one here that writes."),),
-    "translation": (("smollm2-135m", "The one here that writes; it learned little but English, so expect little."),),
+    "translation": (
+        (
+            "smollm2-135m",
+            "The one here that writes; 600 sentences of multi30k took it to a BLEU of 3.8, so expect little.",
+        ),
+    ),
     "text-generation": (("smollm2-135m", "The one here that writes."),),
     "image-classification": (
         (
@@ -175,7 +185,7 @@ _CONVERSIONS = {".gguf": ("gguf", "gguf"), ".pth": ("PIL", "images")}
 """Weights that are converted -> the library that takes, and the extra that brings it."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md")
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md")
 """What a model needs, and its card for the licence. No pickle has such a name."""
 
 

@@ -493,3 +493,17 @@ def test_minilm_puts_what_means_the_same_nearer_than_what_does_not():
     first, same, other = torch.nn.functional.normalize(torch.stack(rows))
     assert torch.isfinite(first).all() and first.shape == (384,)
     assert first @ same > first @ other + 0.3
+
+
+def test_what_is_fetched_from_a_hub_holds_every_file_of_the_tokenizers_in_use() -> None:
+    from fnmatch import fnmatch
+
+    from transformers.models.m2m_100.tokenization_m2m_100 import M2M100Tokenizer
+    from transformers.models.marian.tokenization_marian import MarianTokenizer
+
+    names = {*M2M100Tokenizer.vocab_files_names.values(), *MarianTokenizer.vocab_files_names.values()}
+    names |= {"tokenizer.json", "spiece.model", "vocab.txt", "merges.txt", "chat_template.jinja", "config.json"}
+    assert {"source.spm", "target.spm", "sentencepiece.bpe.model"} <= names
+    assert all(any(fnmatch(name, pattern) for pattern in catalog._FILES) for name in names)
+    for pickle in ("pytorch_model.bin", "model.pt", "training_args.bin", "model.pkl", "rust_model.ot"):
+        assert not any(fnmatch(pickle, pattern) for pattern in catalog._FILES)
