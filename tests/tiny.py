@@ -257,51 +257,6 @@ def make_seq2seq(folder: Path, kind: str = "t5") -> Path:
     return folder
 
 
-def make_sentencepiece(folder: Path, kind: str = "marian") -> Path:
-    """A tiny Marian or M2M100 with its own tokenizer over SentencePiece files; Marian's halves have pieces of their
-    own, and it is told the language it writes by `>>de<<` or `>>fr<<`."""
-    import io
-
-    import sentencepiece
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def pieces(lines: list[str], name: str, size: int) -> list[str]:
-        proto = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=proto, vocab_size=size, minloglevel=2, hard_vocab_limit=False
-        )
-        (folder / name).write_bytes(proto.getvalue())
-        model = sentencepiece.SentencePieceProcessor(model_proto=proto.getvalue())
-        return [model.id_to_piece(k) for k in range(3, model.get_piece_size())]
-
-    english = [" ".join(WORDS[k % len(WORDS)] for k in range(n, n + 7)) for n in range(200)]
-    german = [line.replace("e", "ä").replace("th", "d") for line in english]
-    marks = [">>de<<", ">>fr<<"]
-    if kind == "marian":
-        known = [*pieces(english, "source.spm", 60), *pieces(german, "target.spm", 60)]
-        words = ["</s>", "<unk>", *marks, *dict.fromkeys(known), "<pad>"]
-        extra = {"tokenizer_class": "MarianTokenizer", "source_lang": "en", "target_lang": "de"}
-    else:
-        known = pieces(english + german, "sentencepiece.bpe.model", 90)
-        words = ["<s>", "<pad>", "</s>", "<unk>", *known]
-        extra = {"tokenizer_class": "M2M100Tokenizer", "src_lang": "en", "tgt_lang": "de"}
-    ids = {word: k for k, word in enumerate(words)}
-    (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps({**extra, "model_max_length": 64}), encoding="utf-8")
-    end, pad = ids["</s>"], ids["<pad>"]
-    values = {**SEQ2SEQ[kind], "pad_token_id": pad, "eos_token_id": end, "bos_token_id": 0}
-    values["decoder_start_token_id"] = pad if kind == "marian" else end
-    size = len(words) + (0 if kind == "marian" else 108)  # M2M100's languages come behind its words
-    net = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(kind, **values, vocab_size=size))
-    redraw(net)
-    if kind == "marian":
-        net.generation_config.bad_words_ids = [[pad]]
-    net.save_pretrained(folder)
-    return folder
-
-
 @torch.no_grad()
 def settle(net: Any) -> None:
     """Draw convolutions as large as keeps states alive, and give batch norms the statistics of some pixels: in a fresh

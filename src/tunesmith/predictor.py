@@ -25,12 +25,12 @@ from tunesmith.data.read import (
     refuse_bad,
     unusable,
 )
-from tunesmith.data.split import renumber, sample
+from tunesmith.data.split import sample
 from tunesmith.errors import DataError, RunError, TunesmithError
 from tunesmith.models import matmul
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
-from tunesmith.prepare import find_model
+from tunesmith.prepare import find_model, part_refused
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin, task_from
 from tunesmith.rundir import RunDir, guarded, open_run
@@ -179,11 +179,10 @@ class Predictor:
         if self.recipe.data.bad_rows == "stop":
             return tuple(rows)
         _, refused = encoding.encode(_task_of(self.recipe)[0], self.task, rows, self.model)
-        lost = [BadRow(rows[row.row].file, rows[row.row].line, row.reason, row.hint) for row in refused]
-        if len(lost) == len(rows):
+        kept, lost = part_refused(rows, refused)
+        if not kept:
             raise DataError("no row can be used", where=lost[0].file)
-        numbers = {row.row for row in refused}
-        return tuple(renumber([row for k, row in enumerate(rows) if k not in numbers])) if numbers else tuple(rows)
+        return kept if lost else tuple(rows)
 
     def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[tuple[Row, ...], str]:
         if data is None:

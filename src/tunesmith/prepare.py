@@ -15,6 +15,7 @@ from tunesmith.data.batches import Plan
 from tunesmith.data.read import refuse_bad
 from tunesmith.data.split import renumber
 from tunesmith.data.splits import Splits
+from tunesmith.data.tokens import Refused
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.models import catalog
 from tunesmith.models.catalog import Source
@@ -231,14 +232,20 @@ def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dic
     encoded: dict[str, Sequence[list[Example]]] = {}
     for name, part in found.rows.items():
         encoded[name], lost = encoding.encode(recipe.task.name, found.task, part, model)
-        refused = [BadRow(part[row.row].file, part[row.row].line, row.reason, row.hint) for row in lost]
+        kept, refused = part_refused(part, lost)
         if refused and recipe.data.bad_rows == "stop":
             refuse_bad(refused)
         if len(refused) == len(part):
             raise DataError(f"no row of `{name}` can be used", where=found.files[name][0])
         if refused:
-            numbers = {row.row for row in lost}
-            rows[name] = tuple(renumber([row for k, row in enumerate(part) if k not in numbers]))
+            rows[name] = kept
             bad[name] = (*bad[name], *refused)
             encoded[name] = encoding.without_refused(encoded[name])
     return replace(found, rows=rows, bad=bad), encoded
+
+
+def part_refused(rows: Sequence[Row], lost: Sequence[Refused]) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+    """The rows that a model can take, numbered anew, and those that it cannot, with the reason."""
+    refused = tuple(BadRow(rows[row.row].file, rows[row.row].line, row.reason, row.hint) for row in lost)
+    numbers = {row.row for row in lost}
+    return tuple(renumber([row for k, row in enumerate(rows) if k not in numbers])), refused

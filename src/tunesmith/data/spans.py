@@ -30,7 +30,7 @@ def from_tags(tags: Sequence[str]) -> tuple[list[Entity], int]:
     found: list[Entity] = []
     mended = 0
     start, kind = 0, ""
-    bare = not any(_prefixed(tag) for tag in tags if tag != OUTSIDE)
+    bare = not any(prefixed(tag) for tag in tags if tag != OUTSIDE)
     for k, tag in enumerate([*tags, OUTSIDE]):
         prefix, of = ("I", tag) if bare else (tag[:1], tag[2:])
         outside = tag == OUTSIDE
@@ -50,13 +50,14 @@ def odd(tags: Sequence[str]) -> str | None:
     """Why tags cannot be read in one way only, or None: written small, or some with a prefix and some without."""
     if OUTSIDE.lower() in tags:
         return "the tag `o` is written small; write `O`, and prefixes large"
-    plain = [tag for tag in tags if tag != OUTSIDE and not _prefixed(tag)]
-    if plain and any(_prefixed(tag) for tag in tags):
+    plain = [tag for tag in tags if tag != OUTSIDE and not prefixed(tag)]
+    if plain and any(prefixed(tag) for tag in tags):
         return f"the tag `{plain[0]}` has no prefix and others have; write `B-{plain[0]}` or `I-{plain[0]}`"
     return None
 
 
-def _prefixed(tag: str) -> bool:
+def prefixed(tag: str) -> bool:
+    """Whether a tag begins as those of the schemes do: `B-PER`."""
     return tag[:1] in _KNOWN and tag[1:2] in ("-", "_")
 
 

@@ -17,7 +17,9 @@ import regex
 from numpy.typing import NDArray
 
 KINDS = ("rouge1", "rouge2", "rougeL")
-_ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNSPACED = r"\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that put no spaces between words, beside Chinese."""
+_ALONE = rf"\p{{Han}}{UNSPACED}"
 _WORD = regex.compile(rf"[{_ALONE}]\p{{M}}*|[\p{{L}}\p{{M}}\p{{N}}--[{_ALONE}]]+", regex.V1)
 
 

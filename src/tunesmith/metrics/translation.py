@@ -14,6 +14,8 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from tunesmith.metrics.overlap import UNSPACED
+
 _ORDERS = 4
 _CHARACTERS = 6
 _BETA = 2
@@ -22,7 +24,7 @@ _BETA = 2
 Words = Literal["13a", "zh", "char"]
 """How sacrebleu finds words: the tokenizer of WMT; single Chinese letters; every letter, for scripts without spaces."""
 _HAN = regex.compile(r"\p{Han}")
-_OTHERS = regex.compile(r"[\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_OTHERS = regex.compile(rf"[{UNSPACED}]")
 _LETTER = regex.compile(r"\p{L}")
 _TOLD_BY = 1000
 """Texts that tell the script."""

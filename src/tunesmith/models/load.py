@@ -51,11 +51,6 @@ def load_classifier(
     config = config_of(source, choice)
     parts = anatomy.of(config.model_type)
     pooling = pooling_for(choice, parts, source)
-    names = {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {name: number for number, name in enumerate(labels)},
-        "problem_type": problem,
-    }
     with quiet(), seeded(seed):
         if pooling == "mean":
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
@@ -64,12 +59,11 @@ def load_classifier(
             dropout = choice.dropout if choice.dropout is not None else getattr(config, "hidden_dropout_prob", 0.1)
             net: nn.Module = PooledClassifier(encoder, int(config.hidden_size), len(labels), float(dropout))
             fresh = {"head.weight", "head.bias"}
-            for key, value in names.items():
-                setattr(encoder.config, key, value)
+            _rename(encoder.config, labels)
+            encoder.config.problem_type = problem
         else:
-            same = _same_labels(config, labels)
-            for key, value in names.items():
-                setattr(config, key, value)
+            same = _rename(config, labels)
+            config.problem_type = problem
             if config.pad_token_id is None:
                 config.pad_token_id = config.eos_token_id
             net, fresh = pretrained("AutoModelForSequenceClassification", source, config, parts, _ANY_HEAD)
@@ -133,9 +127,7 @@ def load_token_classifier(
     Raises ModelError for `model.pooling`, which says how rows are read.
     """
     config = config_of(source, choice)
-    same = _same_labels(config, labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {name: number for number, name in enumerate(labels)}
+    same = _rename(config, labels)
     return _with_token_head(
         "AutoModelForTokenClassification", "token-classifier", source, choice, config, max_tokens, seed, same=same
     )
@@ -203,9 +195,7 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     if choice.pooling != "auto" or choice.head != "fresh":
         key = "pooling" if choice.pooling != "auto" else "head"
         raise ModelError(f"`model.{key}` is for models of texts", where=f"model.{key}", hint="leave it out")
-    same = _same_labels(config, labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {name: number for number, name in enumerate(labels)}
+    same = _rename(config, labels)
     with quiet(), seeded(seed):
         net, fresh = pretrained("AutoModelForImageClassification", source, config, parts, _ANY_HEAD)
         if not same:
@@ -224,11 +214,13 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     )
 
 
-def _same_labels(config: Any, labels: tuple[str, ...]) -> bool:
-    """Whether a head that the folder holds is of these labels. One output has no other to be taken for, and labels
-    without names (`LABEL_0`) are not known to be others."""
+def _rename(config: Any, labels: tuple[str, ...]) -> bool:
+    """Give the labels to a config; whether a head that its folder holds is of them. One output has no other to be taken
+    for, and labels without names (`LABEL_0`) are not known to be others."""
     named = getattr(config, "id2label", None) or {}
     held = tuple(str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0])))
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: number for number, name in enumerate(labels)}
     unnamed = held == tuple(f"LABEL_{k}" for k in range(len(held)))
     return held == labels or (len(held) == len(labels) and (unnamed or len(held) == 1))
 

@@ -74,19 +74,17 @@ def speak(model: Model, told: Told) -> None:
     """Have whoever opens the saved folder read and write the languages that were learned. Raises RecipeError for a
     language that the model does not know."""
     tokenizer: Any = model.text.tokenizer
+    asked = {"src_lang": told.source, "tgt_lang": told.target} if _speaks(model.text) else {}
     try:
         if told.target:
             _check_mark(model.text, told)
-        if _speaks(model.text):
-            for language in filter(None, (told.source, told.target)):
-                language_of(tokenizer, language)
+        codes = {name: language_of(tokenizer, language) for name, language in asked.items() if language}
     except DataError as fault:
         where = "task.source_language, task.target_language"
         raise RecipeError(fault.problem, where=where, hint=fault.hint) from None
-    if not (_speaks(model.text) and told.source and told.target):
+    if len(codes) < 2:
         return
-    for name, language in (("src_lang", told.source), ("tgt_lang", told.target)):
-        code = language_of(tokenizer, language)
+    for name, code in codes.items():
         setattr(tokenizer, name, code)
         tokenizer.init_kwargs[name] = code
     net: Any = model.net

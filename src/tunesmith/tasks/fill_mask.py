@@ -14,6 +14,7 @@ from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, 
 from tunesmith.written import check_text
 
 if TYPE_CHECKING:
+    from tunesmith.metrics.neighbours import Neighbours
     from tunesmith.models.catalog import Source
     from tunesmith.models.model import Model
     from tunesmith.recipe import Recipe
@@ -160,24 +161,27 @@ class FillMask(Task):
         """Counting: the same hidden tokens told from the two beside each, as they were in training."""
         from tunesmith.metrics.neighbours import count
 
-        tokenizer = reader.text.tokenizer
         pieces = (piece.ids for row in train for piece in reader.text.windows(row["text"], stride=0))
-        counted = count(pieces, len(tokenizer), reader.text.special())
-        made: list[Answer] = []
+        counted = count(pieces, len(reader.text.tokenizer), reader.text.special())
+        made = []
         for row in rows:
-            loss, right, known, filled = 0.0, 0, 0, []
-            for example in self.encode(row, reader, "answer"):
-                ids, hidden = example.parts["text"].ids, example.parts["text"].trained
-                places = [k for k, chosen in enumerate(hidden) if chosen]
-                for k, wanted in zip(places, example.target, strict=True):
-                    beside = [ids[at] if 0 <= at < len(ids) else None for at in (k - 1, k + 1)]
-                    log, best = counted.guess(beside[0], beside[1], max(wanted, 0))
-                    filled.append(tokenizer.convert_ids_to_tokens(best))
-                    loss -= log if wanted >= 0 else 0.0
-                    right += best == wanted
-                    known += wanted >= 0
-            made.append({"tokens": filled, "loss": loss, "right": right, "known": known})
+            outputs = [_told(counted, example, reader) for example in self.encode(row, reader, "answer")]
+            made.append(self.decode(row, outputs))
         return {"neighbours": made}
+
+
+def _told(counted: Neighbours, example: Example, reader: Reader) -> tuple[list[str], float, int, int]:
+    """What `predict` gives of an example, from its neighbours alone."""
+    ids, hidden = example.parts["text"].ids, example.parts["text"].trained
+    places = [k for k, chosen in enumerate(hidden) if chosen]
+    loss, right, filled = 0.0, 0, []
+    for k, wanted in zip(places, example.target, strict=True):
+        left, right_of = (ids[at] if 0 <= at < len(ids) else None for at in (k - 1, k + 1))
+        log, best = counted.guess(left, right_of, max(wanted, 0))
+        filled.append(reader.text.tokenizer.convert_ids_to_tokens(best))
+        loss -= log if wanted >= 0 else 0.0
+        right += best == wanted
+    return filled, loss, right, sum(wanted >= 0 for wanted in example.target)
 
 
 plugin = FillMask

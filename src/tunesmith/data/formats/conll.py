@@ -6,17 +6,16 @@ in GermEval's files, it is taken, and what is nested inside, in the fourth, come
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import BadRow
+from tunesmith.data import spans
 from tunesmith.data.textfile import open_text
 
 suffixes = (".conll", ".bio", ".iob")
 _DOCUMENT = "-DOCSTART-"
-_TAG = re.compile(r"O|[BILUES][-_].+")
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
@@ -63,8 +62,12 @@ def _places(tables: list[list[list[str]]]) -> tuple[int, int, tuple[int, ...]]:
     if not counted or max(map(len, tables), default=0) < 2:
         return 0, -1, ()
     width = min(len(line) for table in tables for line in table)
-    tags = [k for k in range(2, width) if all(_TAG.fullmatch(line[k]) for table in tables for line in table)]
+    tags = [k for k in range(2, width) if all(_is_tag(line[k]) for table in tables for line in table)]
     return (1, tags[0], tuple(tags[1:])) if tags[:1] == [2] else (1, -1, ())
+
+
+def _is_tag(text: str) -> bool:
+    return text == spans.OUTSIDE or (spans.prefixed(text) and len(text) > 2)
 
 
 def _columns(text: str) -> list[str]:
