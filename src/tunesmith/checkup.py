@@ -9,7 +9,9 @@ from typing import Any
 
 from tunesmith.console import Screen
 from tunesmith.contracts import Example, Row, Tokens
-from tunesmith.data.doctor import Finding, examine
+from tunesmith.doctor.case import Case
+from tunesmith.doctor.examine import examine
+from tunesmith.doctor.finding import Finding, about
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.train import fit
@@ -30,8 +32,9 @@ def check(recipe: Recipe, say: Say) -> CheckUp:
     lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"bad_rows": "skip"})})
     prepared = prepare(lenient, say)
     lengths, cut = _lengths(prepared)
-    findings = [*examine(prepared.splits.rows, prepared.splits.bad), *cut]
     assert prepared.recipe.task is not None
+    case = Case(prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name, recipe.train.seed)
+    findings = [*cut, *examine(case)]
     value = {
         "task": prepared.recipe.task.name,
         "rows": {name: len(rows) for name, rows in prepared.splits.rows.items()},
@@ -60,9 +63,9 @@ def _lengths(prepared: Prepared) -> tuple[dict[str, dict[str, float]], list[Find
         lengths[name] = {"min": low, "median": middle, "p95": high, "max": top, "cut": len(lost) / len(rows)}
         if lost:
             limit = prepared.model.text.max_tokens
-            hint = f"the model reads {limit} tokens of them; shorten them, or raise `data.max_tokens` if it can be"
-            places = tuple((row.file, row.line) for row in lost[:5])
-            findings.append(Finding("truncated", name, len(lost), places, hint))
+            why = f"the model reads the first {limit} tokens of them and never sees the rest"
+            hint = "shorten them, or raise `data.max_tokens` if it can be"
+            findings.append(about("truncated", name, lost, len(rows), why, hint))
     return lengths, findings
 
 
@@ -115,8 +118,10 @@ def show(found: CheckUp, screen: Screen, rows: int) -> None:
         screen.say("\nlabels in train: " + ", ".join(f"{k} {n}" for k, n in value["labels"]["train"].items()))
     screen.say()
     for finding in value["findings"]:
-        places = ", ".join(f"{place['file']}:{place['line']}" for place in finding["examples"][:3])
-        screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']} ({places})\n  {finding['hint']}")
+        screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']:,} of {finding['of']:,}")
+        for spot in finding["examples"][:3]:
+            screen.say(f"    {spot['file']}:{spot['line']}  {spot['shown']}".rstrip())
+        screen.say(f"  why: {finding['why']}\n  do:  {finding['hint']}")
     if not value["findings"]:
         screen.say("nothing found wrong with the rows")
     plan = value["plan"]

@@ -1,7 +1,8 @@
 """Plugins by file name: `tasks/text_classification.py` is the task `text-classification`.
 
 A plugin module names its class in `plugin`. Others bring theirs through the entry-point groups
-`tunesmith.tasks`, `tunesmith.methods` and `tunesmith.formats`. Nothing is registered by running code.
+`tunesmith.tasks`, `tunesmith.methods`, `tunesmith.formats` and `tunesmith.checks`. Nothing is registered by running
+code.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any, Literal
 
 from tunesmith.errors import RecipeError, did_you_mean
 
-Kind = Literal["tasks", "methods", "formats"]
+Kind = Literal["tasks", "methods", "formats", "checks"]
 _PACKAGES: dict[str, str] = {
     "tasks": "tunesmith.tasks",
     "methods": "tunesmith.methods",
     "formats": "tunesmith.data.formats",
+    "checks": "tunesmith.doctor.checks",
 }
 
 
@@ -40,7 +42,7 @@ def names(kind: Kind) -> list[str]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The plugin's class (tasks, methods) or its module (formats).
+    """The plugin's class (tasks, methods) or its module (formats, checks).
 
     Raises RecipeError when there is none of that name.
     """
@@ -48,4 +50,4 @@ def load(kind: Kind, name: str) -> Any:
     if place is None:
         raise RecipeError(f"there is no {kind[:-1]} `{name}`", where=kind[:-1], hint=did_you_mean(name, names(kind)))
     module = importlib.import_module(place)
-    return module if kind == "formats" else module.plugin
+    return module if kind in ("formats", "checks") else module.plugin

@@ -15,16 +15,8 @@ from tunesmith import encoding, recipefile
 from tunesmith import judgement as judging
 from tunesmith.contracts import Answer, BadRow, Row, Task
 from tunesmith.data import splits
-from tunesmith.data.read import (
-    find_files,
-    in_task_columns,
-    map_columns,
-    place_files,
-    raw_rows,
-    read_rows,
-    refuse_bad,
-    unusable,
-)
+from tunesmith.data.files import find_files, raw_rows, unusable
+from tunesmith.data.read import in_task_columns, map_columns, place_files, read_rows, refuse_bad
 from tunesmith.data.split import sample
 from tunesmith.errors import DataError, RunError, TunesmithError
 from tunesmith.models import matmul

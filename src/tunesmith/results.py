@@ -73,11 +73,14 @@ class Result(Shape):
     """What a reader of the numbers must know."""
 
 
-class Place(Shape):
+class Spot(Shape):
     """A row of a file."""
 
     file: str
     line: int
+    """0 for a row that is of no file."""
+    shown: str
+    """What is to be seen there, in a line."""
 
 
 class Finding(Shape):
@@ -86,8 +89,15 @@ class Finding(Shape):
     kind: str
     split: str
     count: int
-    examples: list[Place]
+    of: int
+    """Rows that were looked at."""
+    examples: list[Spot]
+    why: str
     hint: str
+    stops: bool
+    """Whether `train` refuses until it is mended, or allowed by `data.allow`."""
+    fixed: int
+    """Training rows that `--fix` leaves out for it."""
 
 
 class CheckResult(Shape):

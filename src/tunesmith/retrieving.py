@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Answer, BadRow, Column, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
-from tunesmith.data.read import raw_rows
+from tunesmith.data.files import raw_rows
 from tunesmith.errors import DataError
 from tunesmith.written import check_text, check_texts, texts
 

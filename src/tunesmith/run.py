@@ -325,12 +325,14 @@ def _full_precision(prepared: Prepared, run: RunDir) -> Model:
 
 
 def _cautions(prepared: Prepared) -> Iterator[str]:
-    from tunesmith.data.doctor import examine
+    from tunesmith.doctor.case import Case
+    from tunesmith.doctor.examine import examine
 
-    for finding in examine(prepared.splits.rows, prepared.splits.bad):
+    assert prepared.recipe.task is not None
+    for finding in examine(Case(prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name), quick=True):
         if finding.kind in ("leak", "bad-row", "unseen-label", "contradiction"):
-            file, line = finding.examples[0]
-            yield f"{finding.count} x {finding.kind} in {finding.split} (first at {file}:{line}): {finding.hint}"
+            said = f"{finding.why}; {finding.hint}"
+            yield f"{finding.count} x {finding.kind} in {finding.split} (first at {finding.examples[0].place}): {said}"
     for rows in prepared.splits.rows.values():
         yield from prepared.task.cautions(rows)
     cut = sum(any(part.cut for part in example.parts.values()) for row in prepared.examples for example in row)

@@ -15,6 +15,7 @@ LAYERS = [
     ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results"],
     ["metrics"],
     ["data"],
+    ["doctor"],
     ["models"],
     ["written", "labelled", "retrieving"],
     ["tasks", "methods"],

@@ -11,7 +11,7 @@ import samples
 import tiny
 from tunesmith import DataError, plugins, recipefile
 from tunesmith.contracts import BadRow
-from tunesmith.data.read import raw_rows
+from tunesmith.data.files import raw_rows
 from tunesmith.prepare import prepare
 
 ROWS = tiny.label_rows(60)

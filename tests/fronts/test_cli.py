@@ -99,7 +99,7 @@ def test_check_trains_nothing_and_writes_nothing(
     file = tiny.write_jsonl(tmp_path / "chats.jsonl", rows)
     value = as_json(capsys, "check", "check", str(decoder), str(file))
     kinds = {(finding["kind"], finding["split"]): finding for finding in value["findings"]}
-    assert kinds["bad-row", "train"]["examples"] == [{"file": str(file), "line": 32}]
+    assert [(spot["file"], spot["line"]) for spot in kinds["bad-row", "train"]["examples"]] == [(str(file), 32)]
     assert sum(finding["count"] for (kind, _), finding in kinds.items() if kind == "duplicate") == 1
     assert 0 < value["plan"]["trainable_share"] < 1
     assert value["plan"]["worst_micro_batch_seconds"] > 0

@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from tunesmith import cli
-from tunesmith.data.read import raw_rows
+from tunesmith.data.files import raw_rows
 from tunesmith.errors import DataError
 
 GOOD = "text,label\n" + "".join(f"row {k} here,{'a' if k % 2 else 'b'}\n" for k in range(40))

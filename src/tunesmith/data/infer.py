@@ -13,8 +13,9 @@ from typing import Any
 
 from tunesmith import plugins
 from tunesmith.contracts import BadRow, Column
+from tunesmith.data.files import find_files, raw_rows
 from tunesmith.data.languages import LANGUAGES
-from tunesmith.data.read import Columns, find_files, raw_rows
+from tunesmith.data.read import Columns
 from tunesmith.errors import DataError
 
 _LOOK = 1000

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import BadRow, Row, Task
-from tunesmith.data.read import SPLITS, RowSet, find_files, read_rows, refuse_bad
+from tunesmith.data.files import SPLITS, find_files
+from tunesmith.data.read import RowSet, read_rows, refuse_bad
 from tunesmith.data.split import renumber, sample, split_rows
 from tunesmith.errors import DataError
 from tunesmith.recipe import Recipe

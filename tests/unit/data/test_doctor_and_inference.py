@@ -9,7 +9,8 @@ import pytest
 import tiny
 from tunesmith.contracts import Row
 from tunesmith.data import infer
-from tunesmith.data.doctor import examine
+from tunesmith.doctor.case import Case
+from tunesmith.doctor.examine import examine
 from tunesmith.errors import DataError
 
 
@@ -21,17 +22,17 @@ def test_planted_defects_are_counted_with_their_lines() -> None:
     train = [row(k, f"text {k}", "ab"[k % 2]) for k in range(20)]
     train += [row(20, "text 3", "b"), row(21, "text 4", "b")]
     test = [row(0, "text 5", "b"), row(1, "new", "c")]
-    found = {(f.kind, f.split): f for f in examine({"train": train, "test": test}, {})}
+    found = {(f.kind, f.split): f for f in examine(Case({"train": train, "test": test}), quick=True)}
     assert found["duplicate", "train"].count == 2
-    assert found["duplicate", "train"].examples == (("f.csv", 22), ("f.csv", 23))
+    assert found["duplicate", "train"].examples[0].place == "f.csv:22"
     assert found["contradiction", "train"].count == 2
-    assert found["leak", "train/test"].examples == (("f.csv", 2),)
-    assert found["unseen-label", "test"].examples == (("f.csv", 3),)
+    assert found["leak", "train/test"].examples[0].place == "f.csv:2"
+    assert found["unseen-label", "test"].examples[0].place == "f.csv:3"
 
 
 def test_clean_rows_have_no_finding() -> None:
     rows = {name: [row(k, f"{name} {k}", "ab"[k % 2]) for k in range(20)] for name in ("train", "test")}
-    assert examine(rows, {"train": [], "test": []}) == []
+    assert examine(Case(rows), quick=True) == []
 
 
 BANKING = Path(__file__).parents[4] / "shared" / "data" / "banking77"
@@ -44,7 +45,9 @@ def test_the_six_texts_that_banking77s_test_shares_with_its_training_rows_are_fo
     from tunesmith.tasks.text_classification import TextClassification
 
     found = load(build({"model": "minilm", "data": str(BANKING)}), TextClassification())
-    test_leaks = [f for f in examine(found.rows, found.bad) if f.kind == "leak" and f.split.endswith("/test")]
+    test_leaks = [
+        f for f in examine(Case(found.rows, found.bad), quick=True) if f.kind == "leak" and f.split.endswith("/test")
+    ]
     assert sum(f.count for f in test_leaks if f.split == "train/test") + sum(
         f.count for f in test_leaks if f.split == "validation/test"
     ) >= 6  # fmt: skip

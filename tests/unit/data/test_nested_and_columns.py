@@ -8,7 +8,7 @@ import pytest
 import tiny
 from tunesmith import recipefile
 from tunesmith.contracts import BadRow
-from tunesmith.data.read import raw_rows
+from tunesmith.data.files import raw_rows
 from tunesmith.prepare import prepare
 
 ARTICLE = {

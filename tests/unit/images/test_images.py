@@ -12,7 +12,7 @@ import samples
 import tiny
 from tunesmith import DataError, load, recipefile, run
 from tunesmith.contracts import Change, Pixels
-from tunesmith.data.read import find_files, raw_rows
+from tunesmith.data.files import find_files, raw_rows
 from tunesmith.data.splits import sha256
 from tunesmith.models import anatomy
 from tunesmith.models.image import changed, open_image

@@ -231,7 +231,8 @@ def test_columns_that_only_some_rows_have_are_read(encoder: Path, tmp_path: Path
 def test_one_query_is_on_one_side_whatever_its_candidates_and_a_leak_of_it_is_found(
     encoder: Path, tmp_path: Path
 ) -> None:
-    from tunesmith.data.doctor import examine
+    from tunesmith.doctor.case import Case
+    from tunesmith.doctor.examine import examine
 
     rows = [{**row, "candidates": [row["document"], f"other {k} {copy}"]}
             for k, row in enumerate(pair_rows(30)) for copy in (0, 1)]  # fmt: skip
@@ -241,9 +242,9 @@ def test_one_query_is_on_one_side_whatever_its_candidates_and_a_leak_of_it_is_fo
     queries = {name: {row["query"] for row in part} for name, part in prepared.splits.rows.items()}
     assert not queries["train"] & queries["test"] and not queries["train"] & queries["validation"]
     train, test = prepared.splits.rows["train"], prepared.splits.rows["test"]
-    found = examine({"train": [*train, replace(test[0], id=len(train))], "test": test}, {})
+    found = examine(Case({"train": [*train, replace(test[0], id=len(train))], "test": test}), quick=True)
     assert [finding.kind for finding in found if finding.kind == "leak"] == ["leak"]
-    assert not [finding for finding in examine({"train": train}, {}) if finding.kind == "duplicate"]
+    assert not [finding for finding in examine(Case({"train": train}), quick=True) if finding.kind == "duplicate"]
 
 
 def test_a_changed_corpus_is_noticed_when_a_run_is_resumed(encoder: Path, tmp_path: Path) -> None:
