@@ -25,6 +25,8 @@ from typing import Any
 
 from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import Example, Purpose, Reader, Row, Task
+from tunesmith.data.rows import identity
+from tunesmith.data.sums import of_code
 from tunesmith.data.tokens import Refused, Table, Writer, open_table
 from tunesmith.errors import DataError
 from tunesmith.models.text import TextEncoder
@@ -118,10 +120,8 @@ def key_of(name: str, task: Task, rows: Sequence[Row], reader: Reader, purpose: 
     parts: list[Any] = [purpose, reader.family, reader.text.identity(), task_as_json(name, task), packages]
     digest.update(json.dumps(parts).encode())
     # All of our own code, since a task calls on much of it; and the task's own file, which may be another's.
-    for code in (*sorted(Path(__file__).parent.rglob("*.py")), Path(inspect.getfile(type(task)))):
-        digest.update(code.read_bytes())
-    for row in rows:
-        digest.update(json.dumps(row.values).encode() + b"\n")
+    digest.update(of_code(Path(inspect.getfile(type(task)))).encode())
+    digest.update(identity(rows).encode())
     return digest.hexdigest()[:32]
 
 

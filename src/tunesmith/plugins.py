@@ -51,3 +51,8 @@ def load(kind: Kind, name: str) -> Any:
         raise RecipeError(f"there is no {kind[:-1]} `{name}`", where=kind[:-1], hint=did_you_mean(name, names(kind)))
     module = importlib.import_module(place)
     return module if kind in ("formats", "checks") else module.plugin
+
+
+def name_of(kind: Kind, plugin: type) -> str:
+    """The name under which a plugin's class is found. Raises KeyError for one that is none."""
+    return {place: name for name, place in _places(kind).items()}[plugin.__module__]

@@ -166,17 +166,17 @@ class Predictor:
             "notes": notes,
         }
 
-    def _readable(self, rows: Sequence[Row]) -> tuple[Row, ...]:
+    def _readable(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows that the model can take, where the recipe leaves the others out."""
         if self.recipe.data.bad_rows == "stop":
-            return tuple(rows)
+            return rows
         _, refused = encoding.encode(_task_of(self.recipe)[0], self.task, rows, self.model)
         kept, lost = part_refused(rows, refused)
         if not kept:
             raise DataError("no row can be used", where=lost[0].file)
-        return kept if lost else tuple(rows)
+        return kept if lost else rows
 
-    def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[tuple[Row, ...], str]:
+    def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[Sequence[Row], str]:
         if data is None:
             found = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe)))
             split = "test" if "test" in found.rows else "validation"
@@ -188,7 +188,7 @@ class Predictor:
             refuse_bad(made.bad)
         if not made.rows:
             raise DataError("no row can be used", where=str(data))
-        return tuple(sample(made.rows, self.recipe.evaluate.limit)), "data"
+        return sample(made.rows, self.recipe.evaluate.limit), "data"
 
 
 def load(path: str | Path) -> Predictor:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from tunesmith import encoding, plugins
 from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
 from tunesmith.data import infer, splits
 from tunesmith.data.batches import Plan
+from tunesmith.data.content import SOURCE
 from tunesmith.data.read import refuse_bad
-from tunesmith.data.split import renumber
+from tunesmith.data.rows import select
 from tunesmith.data.splits import Splits
 from tunesmith.data.tokens import Refused
 from tunesmith.errors import DataError, RecipeError
@@ -51,7 +55,7 @@ class Prepared:
     """Most memory of this process before the kernel's mark was set back."""
 
     @property
-    def train_rows(self) -> tuple[Row, ...]:
+    def train_rows(self) -> Sequence[Row]:
         return self.splits.rows["train"]
 
     @property
@@ -64,11 +68,25 @@ class Prepared:
         """The rows that the verdict rests on: test where there is one."""
         return "test" if "test" in self.splits.rows else "validation"
 
-    def plan(self) -> Plan:
-        """The order of the training rows."""
+    @cached_property
+    def _plan(self) -> Plan:
         train = self.recipe.train
         groups = tuple(self.task.groups(self.train_rows) or ())
-        return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle, groups)
+        weights = tuple(part.weight for part in self.recipe.data.parts())
+        if all(weight == 1 for weight in weights):
+            return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle, groups)
+        if groups:
+            raise RecipeError(
+                "the sources' weights and balanced sampling both say how often a row comes",
+                where="data.train",
+                hint="leave the weights out, or take `balance: weights`, which weighs the loss instead",
+            )
+        sources = tuple(row.values.get(SOURCE, 0) for row in self.train_rows)
+        return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle, sources, weights)
+
+    def plan(self) -> Plan:
+        """The order of the training rows."""
+        return self._plan
 
     def batches(self, budget: int) -> Batches:
         """The micro-batches of every update."""
@@ -122,7 +140,9 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
     if recipe.task is None or _needs_columns(recipe):
         chosen = recipe.task.name if recipe.task else None
         options = recipe.task.options() if recipe.task else None
-        guess = infer.infer(Path(recipe.data.train), recipe.column_map(), chosen, recipe.data.format, options)
+        first = recipe.data.parts()[0]
+        columns = {**recipe.column_map(), **first.columns}
+        guess = infer.infer(Path(first.path), columns, chosen, first.format or recipe.data.format, options)
         values["task"] = recipe.task or Plugin(name=guess.task)
         columns = {**guess.columns, **recipe.column_map()}
         values["data"] = recipe.data.model_copy(update={"columns": columns, "text": None, "label": None})
@@ -219,7 +239,7 @@ def gather(found: Splits, model: Model) -> Splits:
     """The rows of every split with what only all of them, or the untuned model, can tell."""
     model.net.eval()
     rows = {
-        name: tuple(found.task.gather(part, model, "learn" if name == "train" else "answer"))
+        name: found.task.gather(part, model, "learn" if name == "train" else "answer")
         for name, part in found.rows.items()
     }
     return replace(found, rows=rows)
@@ -244,8 +264,8 @@ def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dic
     return replace(found, rows=rows, bad=bad), encoded
 
 
-def part_refused(rows: Sequence[Row], lost: Sequence[Refused]) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+def part_refused(rows: Sequence[Row], lost: Sequence[Refused]) -> tuple[Sequence[Row], tuple[BadRow, ...]]:
     """The rows that a model can take, numbered anew, and those that it cannot, with the reason."""
     refused = tuple(BadRow(rows[row.row].file, rows[row.row].line, row.reason, row.hint) for row in lost)
-    numbers = {row.row for row in lost}
-    return tuple(renumber([row for k, row in enumerate(rows) if k not in numbers])), refused
+    kept = np.setdiff1d(np.arange(len(rows)), [row.row for row in lost])
+    return select(rows, kept), refused

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tunesmith.data import splits
+from tunesmith.data.sums import sha256
 from tunesmith.prepare import Prepared
 from tunesmith.recipefile import fingerprint, task_as_json
 from tunesmith.train.fit import Fit
@@ -24,7 +24,7 @@ def default_name(prepared: Prepared) -> str:
     """date _ data _ model-method _ hash of the resolved recipe"""
     recipe = prepared.recipe
     assert recipe.method is not None
-    path = Path(recipe.data.train)
+    path = Path(recipe.data.parts()[0].path)
     data = re.sub(r"[^a-z0-9]+", "-", (path.stem if path.is_file() else path.name).lower()).strip("-") or "data"
     today = datetime.date.today().isoformat()
     return f"{today}_{data}_{prepared.source.label}-{recipe.method.name}_{fingerprint(recipe)}"
@@ -37,7 +37,7 @@ def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
         "model_sha256": model_hash(prepared),
-        "data_sha256": {path: splits.sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
+        "data_sha256": {path: sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
         "tokens_sha256": tokens_hash(prepared),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "device": str(prepared.model.device),
@@ -49,7 +49,7 @@ def model_hash(prepared: Prepared) -> dict[str, str]:
     """File name -> sha256 of what the pretrained model is made of."""
     folder = prepared.source.folder
     return {
-        path.name: splits.sha256(path)
+        path.name: sha256(path)
         for path in sorted(folder.iterdir())
         if path.suffix in (".safetensors", ".json", ".txt") and path.is_file()
     }

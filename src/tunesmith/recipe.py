@@ -5,9 +5,10 @@ Knows nothing of files (recipefile.py), of rows or of nets. Strict: an unknown k
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -67,8 +68,16 @@ class Plugin(BaseModel):
         return dict(self.model_extra or {})
 
 
+def _date(value: Any) -> Any:
+    """YAML reads 2024-05-31 as a date."""
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+Moment = Annotated[str | float, BeforeValidator(_date)]
+
+
 class Split(Section):
-    """Shares that are set aside when no split is given."""
+    """How rows are set aside when no validation and no test are given."""
 
     validation: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the rows that choose the checkpoint."""
@@ -76,18 +85,73 @@ class Split(Section):
     test: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the rows that are opened once, at the end."""
 
+    group: str | None = None
+    """A file column whose equal values stay on one side: a user, a document, a source sentence."""
+
+    time: str | None = None
+    """A file column of dates or numbers: the last rows in time are set aside, test the very last."""
+
+    validation_from: Moment | None = None
+    """The time that validation begins at. None takes its share."""
+
+    test_from: Moment | None = None
+    """The time that test begins at. None takes its share."""
+
+    folds: int | None = Field(default=None, ge=2, le=100)
+    """Parts of equal share, of which one is test: for scores on all rows, a run for each."""
+
+    fold: int | None = Field(default=None, ge=0)
+    """Which of the folds is test, from 0."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Split:
+        if self.time is not None and (self.group is not None or self.folds is not None):
+            raise ValueError("rows are split by `time`, or by a hash (`group`, `folds`); keep one")
+        if self.time is None and (self.validation_from is not None or self.test_from is not None):
+            raise ValueError("`validation_from` and `test_from` need `time`, the column that they are of")
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("`folds` and `fold` go together: `folds: 5, fold: 0` is the first of five")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"`fold` counts from 0: of {self.folds} folds the last is {self.folds - 1}")
+        return self
+
+
+class Part(Section):
+    """One of several sources of rows."""
+
+    path: str = Field(min_length=1)
+    """A file, a folder, a pattern, or a URL."""
+
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """How often its training rows come in an epoch: 2 is twice, 0.5 is half of them, the other half in the next."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Most training rows of it: a fixed sample."""
+
+    columns: dict[str, str | list[str]] = {}
+    """Task column -> file column, where it differs from `data.columns`."""
+
+    format: str | None = None
+    """How it is read, where `data.format` is not right for it."""
+
+    query: str | None = None
+    """The SELECT whose rows are taken, where the path is a database."""
+
 
 class Data(Section):
     """Which rows, and which of their columns."""
 
-    train: str = Field(min_length=1)
-    """File, or a folder with train, validation and test files in it."""
+    train: str | list[Annotated[Part, BeforeValidator(lambda v: {"path": v} if isinstance(v, str) else v)]]
+    """A file, a folder (with train, validation and test in it, or of files), a pattern, a URL; or a list of such."""
 
     validation: str | None = None
     """File of the rows that choose the checkpoint. None takes them from `train`."""
 
     test: str | None = None
     """File of the rows that are opened once, at the end."""
+
+    query: str | None = None
+    """The SELECT whose rows are taken, where `train` is a database such as `sqlite:///shop.db`."""
 
     text: str | list[str] | None = None
     """Shorthand for `columns.text`."""
@@ -110,8 +174,24 @@ class Data(Section):
     bad_rows: Literal["stop", "skip"] = "stop"
     """What to do with rows that cannot be used: stop and list them, or set them aside and list them."""
 
+    allow: list[str] = []
+    """Findings that would stop training and are to be trained with all the same: leak, answers-cut ..."""
+
     split: Split = Split()
-    """Shares set aside when no split is given."""
+    """How rows are set aside when no split is given."""
+
+    @field_validator("train")
+    @classmethod
+    def _some(cls, value: str | list[Part]) -> str | list[Part]:
+        if not value:
+            raise ValueError("no source of rows is named")
+        return value
+
+    def parts(self) -> tuple[Part, ...]:
+        """The sources of rows, one or several."""
+        if isinstance(self.train, str):
+            return (Part(path=self.train, format=self.format, query=self.query),)
+        return tuple(self.train)
 
 
 class Train(Section):
@@ -207,8 +287,8 @@ class Recipe(Section):
     task: Annotated[Plugin, BeforeValidator(_named)] | None = None
     """The task: a name or `{name: ..., options}`. None infers it from the rows."""
 
-    data: Annotated[Data, BeforeValidator(lambda v: {"train": v} if isinstance(v, str) else v)]
-    """The rows: a file, a folder, or the keys below."""
+    data: Annotated[Data, BeforeValidator(lambda v: {"train": v} if isinstance(v, str | list) else v)]
+    """The rows: a file, a folder, a list of these, or the keys below."""
 
     method: Annotated[Plugin, BeforeValidator(_named)] | None = None
     """The tuning method: a name or `{name: ..., options}`. None takes full for encoders, lora for decoders."""

@@ -122,14 +122,35 @@ def _there(name: str, folder: Path) -> str:
     return str(place.resolve()) if place.is_dir() else name
 
 
+def _absolute(path: str, folder: Path) -> str:
+    """The absolute path of a file that is named from a folder. A URL stays, but for the file of a database."""
+    scheme, mark, rest = path.partition("://")
+    if not mark:
+        return str(folder / Path(path).expanduser())
+    if scheme.startswith("sqlite") and rest.startswith("/") and rest[1:2] not in ("", "/", ":"):
+        return f"{scheme}:///{folder / rest[1:]}"
+    return path
+
+
+def _anchored(source: Any, folder: Path) -> Any:
+    """One of several sources, its path absolute."""
+    if isinstance(source, str):
+        return _absolute(source, folder)
+    if isinstance(source, dict) and isinstance(source.get("path"), str):
+        return {**source, "path": _absolute(source["path"], folder)}
+    return source
+
+
 def _anchor(values: dict[str, Any], folder: Path) -> None:
     """Make the paths of a recipe file absolute."""
-    if isinstance(values.get("data"), str):
+    if isinstance(values.get("data"), str | list):
         values["data"] = {"train": values["data"]}
     for section, key in _PATHS:
         part = values.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
-            part[key] = str(folder / Path(part[key]).expanduser())
+            part[key] = _absolute(part[key], folder)
+        elif isinstance(part, dict) and isinstance(part.get(key), list):
+            part[key] = [_anchored(source, folder) for source in part[key]]
     model = values.get("model")
     if isinstance(model, str):
         values["model"] = _there(model, folder)
@@ -181,7 +202,7 @@ def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> 
     problems = fault.errors()
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path = tuple(str(part) for part in first["loc"])
-    keys = tuple(part for part in path if not part.startswith("function-") and part != "Plugin")
+    keys = tuple(part for part in path if not part.startswith(("function-", "list[")) and part not in ("Plugin", "str"))
     key = ".".join(keys)
     where = _place(keys, source, lines)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

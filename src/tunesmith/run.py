@@ -15,7 +15,7 @@ import torch
 
 from tunesmith import judgement as judging
 from tunesmith import recipefile
-from tunesmith.data import splits
+from tunesmith.data.sums import sha256
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import matmul, save
@@ -69,7 +69,7 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
             path = Path(file["path"])
             if not path.exists():
                 raise RunError(f"the rows of `{name}` are gone", where=file["path"], hint="put the file back")
-            if splits.sha256(path) != file["sha256"]:
+            if sha256(path) != file["sha256"]:
                 raise RunError(
                     f"the rows of `{name}` have changed since the run began",
                     where=file["path"],

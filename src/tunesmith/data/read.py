@@ -5,57 +5,193 @@ Knows tasks only through their columns and their word on a single row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import BadRow, Column, Purpose, Row, Task
 from tunesmith.data.files import raw_rows
+from tunesmith.data.rows import RowWriter, StoredRows, open_rows
+from tunesmith.data.sums import of_code, sha256
 from tunesmith.errors import DataError, did_you_mean
+from tunesmith.recipefile import task_as_json
 
 Columns = Mapping[str, str | list[str]]
+
+_STORED_BYTES = 2**25
+"""Files that are larger together are kept as a table on disk: their rows would take several times as much memory."""
+_UNPACKED = 6
+"""How much larger texts are than their compressed files."""
+_KIND = "rows"
+_LOOK = 20_000
+"""Rows that are looked at for their columns before the first is used."""
 
 
 @dataclass(frozen=True)
 class RowSet:
     """Rows of one split, those set aside, and the files they came from."""
 
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     bad: tuple[BadRow, ...]
     files: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Files that are read alike."""
+
+    files: tuple[Path, ...]
+    columns: Columns = field(default_factory=dict)
+    format: str | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Name under which a row keeps what the task does not read -> the file's column."""
+    needs: tuple[str, ...] = ()
+    """File columns that must be there."""
+    constant: Mapping[str, Any] = field(default_factory=dict)
+    """What every row of these files has beside its own."""
+
+
+class _MoreColumns(Exception):
+    """A row had columns that no earlier one had, and they change what is read."""
+
+    def __init__(self, path: Path, there: list[str]) -> None:
+        super().__init__(path)
+        self.path, self.there = path, there
+
+
 def read_rows(
-    files: list[Path], task: Task, columns: Columns, given: str | None = None, *, targets: bool = True
+    files: Sequence[Path], task: Task, columns: Columns, given: str | None = None, *, targets: bool = True
 ) -> RowSet:
     """The rows of some files in the task's own columns; without `targets`, what is to be predicted may be missing.
 
     Raises DataError when a file has no rows at all or lacks a column in every row.
     """
-    rows: list[Row] = []
+    return read_batches([Batch(tuple(files), columns, given)], task, targets=targets)
+
+
+def read_batches(batches: Sequence[Batch], task: Task, *, targets: bool = True) -> RowSet:
+    """As `read_rows`, of files that are read in different ways. Rows of large files are kept on disk, by all that they
+    depend on."""
+    files = tuple(str(path) for batch in batches for path in batch.files)
+    known: dict[Path, list[str]] = {}
+    while True:
+        try:
+            if sum(_size(path) for batch in batches for path in batch.files) >= _STORED_BYTES:
+                return RowSet(*_stored(batches, task, targets, known), files)
+            rows: list[Row] = []
+            bad = _read(batches, task, targets, rows, known)
+            return RowSet(tuple(rows), tuple(bad), files)
+        except _MoreColumns as found:
+            known[found.path] = found.there
+
+
+def _stored(
+    batches: Sequence[Batch], task: Task, targets: bool, known: Mapping[Path, list[str]]
+) -> tuple[StoredRows, tuple[BadRow, ...]]:
+    """The rows as a table on disk, found or made."""
+    folder = cache_folder(_KIND)
+    prune(folder)
+    place = folder / _name(batches, task, targets)
+    found = open_rows(place)
+    if found is None:
+        writer = RowWriter(place)
+        try:
+            writer.close(_read(batches, task, targets, writer, known))
+        except BaseException:
+            writer.drop()
+            raise
+        found = open_rows(place)
+        assert found is not None, f"{place} was just written"
+    return found
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():  # images: a row is a path
+        return 0
+    packed = path.suffix.lower() in (".gz", ".zst", ".parquet")
+    return path.stat().st_size * (_UNPACKED if packed else 1)
+
+
+def _name(batches: Sequence[Batch], task: Task, targets: bool) -> str:
+    """Of the table of these rows: a sum of all that they depend on."""
+    said = [
+        [[str(path), sha256(path)] for path in batch.files]
+        + [dict(batch.columns), batch.format, dict(batch.beside), dict(batch.constant)]
+        for batch in batches
+    ]
+    code = of_code(Path(inspect.getfile(type(task))))
+    parts = [said, task_as_json(type(task).__name__, task), targets, code]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(
+    batches: Sequence[Batch], task: Task, targets: bool, rows: list[Row] | RowWriter, known: Mapping[Path, list[str]]
+) -> list[BadRow]:
+    """Append every row that can be used; returns the others. Raises _MoreColumns."""
     bad: list[BadRow] = []
+    count = 0
+    for batch in batches:
+        for path in batch.files:
+            for item in _file(path, batch, task, targets, known.get(path, [])):
+                if isinstance(item, BadRow):
+                    bad.append(item)
+                else:
+                    rows.append(Row(count, item[1], str(path), item[0]))
+                    count += 1
+    return bad
+
+
+def _file(
+    path: Path, batch: Batch, task: Task, targets: bool, known: list[str]
+) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """(line, values in the task's columns) of each row of a file. A column may be in some rows only: the first rows
+    alone would hide it from all others."""
     wanted = {name: column for name, column in task.columns.items() if targets or not column.target}
-    columns = {name: said for name, said in columns.items() if name in wanted or name not in task.columns}
-    for path in files:
-        found = list(raw_rows(path, given))
-        bad += [item for item in found if isinstance(item, BadRow)]
-        read = [item for item in found if not isinstance(item, BadRow)]
-        if not found:
-            raise DataError("the file has no rows", where=str(path))
-        if not read:
+    said = {name: column for name, column in batch.columns.items() if name in wanted or name not in task.columns}
+    items = raw_rows(path, batch.format)
+    first = list(islice(items, _LOOK))
+    if not first:
+        raise DataError("the file has no rows", where=str(path))
+    read = [item for item in first if not isinstance(item, BadRow)]
+    there = list(dict.fromkeys((*known, *(name for _, values in read for name in values))))
+    if not read:
+        yield from (item for item in (*first, *items) if isinstance(item, BadRow))
+        return
+    where = f"{path}:{read[0][0]}"
+    mapping = map_columns(wanted, said, there, where)
+    _has(batch.needs, there, where)
+    names = set(there)
+    purpose: Purpose = "learn" if targets else "answer"
+    for item in chain(first, items):
+        if isinstance(item, BadRow):
+            yield item
             continue
-        # A column may be in some rows only: the first row alone would hide it from all others.
-        there = list(dict.fromkeys(name for _, values in read for name in values))
-        mapping = map_columns(wanted, columns, there, f"{path}:{read[0][0]}")
-        for line, values in read:
-            place_files(wanted, mapping, values, path.parent)
-            made = in_task_columns(task, mapping, values, "learn" if targets else "answer")
-            if isinstance(made, str):
-                bad.append(BadRow(str(path), line, made))
-            else:
-                rows.append(Row(len(rows), made, str(path), line))
-    return RowSet(tuple(rows), tuple(bad), tuple(str(path) for path in files))
+        line, values = item
+        if not values.keys() <= names:
+            names |= values.keys()
+            there = list(dict.fromkeys((*there, *values)))
+            if map_columns(wanted, said, there, where) != mapping:
+                raise _MoreColumns(path, there)
+        beside = {name: values.get(column) for name, column in batch.beside.items()}
+        place_files(wanted, mapping, values, path.parent)
+        made = in_task_columns(task, mapping, values, purpose)
+        if isinstance(made, str):
+            yield BadRow(str(path), line, made)
+        else:
+            yield line, {**made, **beside, **batch.constant}
+
+
+def _has(columns: Iterable[str], there: list[str], where: str) -> None:
+    """Raise DataError for a column that the file does not have."""
+    lost = next((column for column in columns if column not in there), None)
+    if lost is not None:
+        raise DataError(f"there is no column `{lost}`", where=where, hint=did_you_mean(lost, there))
 
 
 def place_files(
@@ -83,9 +219,7 @@ def map_columns(wanted: Mapping[str, Column], given: Columns, there: list[str], 
         said = given.get(name)
         if said is not None:
             mapping[name] = [said] if isinstance(said, str) else list(said)
-            lost = next((c for c in mapping[name] if c not in there), None)
-            if lost is not None:
-                raise DataError(f"there is no column `{lost}`", where=where, hint=did_you_mean(lost, there))
+            _has(mapping[name], there, where)
             continue
         found = next((c for c in (name, *column.names) if c in there and c not in taken), None)
         if found is not None:

@@ -1,109 +1,188 @@
-"""Splits and samples that depend on the rows' content alone: the same rows give the same split on every machine.
+"""Splits and samples that depend on the rows alone: the same rows give the same split on every machine.
 
-A row's place is a hash of its content against fixed thresholds, so rows added later move no old row, and exact
+A row's place is a hash of its group or content against fixed thresholds, so rows added later move no old row, and exact
 duplicates never end up on two sides. Columns that begin with `label` (to be predicted) or `beside` (what goes with a
-row) do not count.
+row) do not count. Rows with times are split by them instead: the last are set aside.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.contracts import Row
+from tunesmith.data.content import TIME
+from tunesmith.data.rows import marks, select
 from tunesmith.errors import DataError
 
-
-def content(row: Row) -> str:
-    """What the model reads of a row, as a key: the same for rows that differ only in their label. A file whose sum
-    stands beside it is known by that, wherever it lies."""
-    summed = {key.removesuffix("_sha256") for key in row.values if key.endswith("_sha256")}
-    values = {
-        key: value for key, value in row.values.items() if not key.startswith(("label", "beside")) and key not in summed
-    }
-    return json.dumps(values, sort_keys=True, default=str)
+Interval = tuple[float, float, str]
+"""From, below, and the part that places between the two are in; what is in none is in `train`."""
 
 
-def place(row: Row, salt: str = "split") -> float:
-    """A number in [0, 1) that is a function of the row's content."""
-    digest = hashlib.sha256(f"{salt}\n{content(row)}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def intervals(shares: Mapping[str, float], fold: tuple[int, int] | None = None) -> list[Interval]:
+    """The thresholds of each part, one after the other from 0. With (number, count) of a fold, test is that part of
+    [0, 1) and validation follows it, beyond 1 from 0 again."""
+    if fold is None:
+        made, edge = [], 0.0
+        for name, share in shares.items():
+            made.append((edge, edge := edge + share, name))
+        return made
+    number, count = fold
+    low, high = number / count, (number + 1) / count
+    after = (high + shares["validation"]) % 1.0
+    if after > high or high == 1.0:
+        return [(low, high, "test"), (high % 1.0, after, "validation")]
+    return [(low, high, "test"), (high, 1.0, "validation"), (0.0, after, "validation")]
 
 
-def split_rows(rows: Sequence[Row], shares: dict[str, float]) -> dict[str, list[Row]]:
-    """`train` and the named shares, within each label. A label with enough different rows is in every part.
+def split_rows(rows: Sequence[Row], bounds: Sequence[Interval]) -> dict[str, Sequence[Row]]:
+    """`train` and the parts between the thresholds, within each label. A label with enough different rows is in every
+    part.
 
-    Raises DataError for a label with a single row: it cannot be both learned and scored.
+    Raises DataError for a label with a single row (it cannot be both learned and scored), and where too few rows are
+    left for a part.
     """
-    groups: dict[object, dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        groups[row.values.get("label")][place(row)].append(row)
-    labelled = any(row.values.get("label") is not None for row in rows)
-    side: dict[float, str] = {}
-    for label, places in groups.items():
-        if labelled and sum(map(len, places.values())) == 1:
-            only = next(iter(places.values()))[0]
+    names = tuple(dict.fromkeys(("train", *(name for _, _, name in bounds))))
+    found = marks(rows)
+    labelled = len(rows) > 0 and any(rows[int(k)].values.get("label") is not None for k in _firsts(found.label))
+    if labelled:
+        counts = np.bincount(found.label)
+        if (lone := np.flatnonzero(counts == 1)).size:
+            only = rows[int(np.flatnonzero(found.label == lone[0])[0])]
             raise DataError(
-                f"the label `{label}` occurs once: a split would leave it either unlearned or unscored",
+                f"the label `{only['label']}` occurs once: a split would leave it either unlearned or unscored",
                 where=only.place,
                 hint="add rows of this label, remove it, or name files in `data.validation` and `data.test`",
             )
-        side |= _sides(sorted(places), shares, side)
-    parts: dict[str, list[Row]] = {name: [] for name in ("train", *shares)}
-    for row in rows:
-        parts[side[place(row)]].append(row)
-    for name, part in parts.items():
-        if not part:
+    side = _sides(found.place, found.label, bounds, names)
+    return _parts(rows, names, side)
+
+
+def _firsts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The first row of each label."""
+    return np.unique(labels, return_index=True)[1].astype(np.int64)
+
+
+def _parts(rows: Sequence[Row], names: tuple[str, ...], side: NDArray[np.int8]) -> dict[str, Sequence[Row]]:
+    parts: dict[str, Sequence[Row]] = {}
+    for number, name in enumerate(names):
+        parts[name] = select(rows, np.flatnonzero(side == number))
+        if not len(parts[name]):
             raise DataError(
                 f"{len(rows)} rows are too few to set some aside for `{name}`",
                 where=rows[0].file if rows else None,
                 hint="add rows, or name files in `data.validation` and `data.test`",
             )
-    return {name: renumber(part) for name, part in parts.items()}
+    return parts
 
 
-def _sides(places: list[float], shares: dict[str, float], taken: dict[float, str]) -> dict[float, str]:
-    """Place -> part for one label: fixed thresholds, then the nearest row for a part that would have none.
+def _sides(
+    place: NDArray[np.float64], label: NDArray[np.int32], bounds: Sequence[Interval], names: tuple[str, ...]
+) -> NDArray[np.int8]:
+    """The part of each row: fixed thresholds, then the nearest place for a part that would have none of a label.
 
-    The repair needs at least one row more than there are parts to fill, and moves nothing in labels of usual size.
+    The repair needs at least one place more than there are parts to fill, and moves nothing in labels of usual size. It
+    moves all rows of a place, and no place that an earlier label has too.
     """
-    bounds: list[tuple[float, str]] = []
-    edge = 0.0
-    for name, share in shares.items():
-        edge += share
-        bounds.append((edge, name))
-    side = {at: next((name for bound, name in bounds if at < bound), "train") for at in places}
-    side |= {at: taken[at] for at in places if at in taken}
-    free = [at for at in places if at not in taken]
-    for name in ("train", *shares):
-        counts = {part: list(side.values()).count(part) for part in ("train", *shares)}
-        if counts[name] or (len(free) <= len(shares) and name != "train"):
+    side = np.zeros(len(place), np.int8)
+    for low, high, name in bounds:
+        side[(place >= low) & (place < high)] = names.index(name)
+    different, at = np.unique(place, return_inverse=True)
+    owner = np.full(len(different), np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(owner, at, label)
+    of_place = np.zeros(len(different), np.int8)
+    of_place[at] = side
+    order = np.argsort(label, kind="stable")
+    edges = np.searchsorted(label[order], np.arange(label.max(initial=-1) + 2))
+    for number, (first, after) in enumerate(pairwise(edges)):
+        mine = np.unique(at[order[first:after]])  # in the order of their places
+        _repair(of_place, mine, owner[mine] == number, names)
+    return of_place[at]
+
+
+def _repair(side: NDArray[np.int8], mine: NDArray[np.int64], free: NDArray[np.bool_], names: tuple[str, ...]) -> None:
+    """Give each part a place of this label, where it has none and another can spare one."""
+    for number, name in enumerate(names):
+        counts = np.bincount(side[mine], minlength=len(names))
+        if counts[number] or (free.sum() <= len(names) - 1 and name != "train"):
             continue
-        donor = max(counts, key=lambda part: counts[part])
-        spare = [at for at in free if side[at] == donor]
-        if counts[donor] > 1 and spare:
-            side[spare[-1] if name == "train" else spare[0]] = name
-    return side
+        donor = int(np.argmax(counts))
+        spare = mine[free & (side[mine] == donor)]
+        if counts[donor] > 1 and len(spare):
+            side[spare[-1] if name == "train" else spare[0]] = number
 
 
-def sample(rows: Sequence[Row], limit: int | None) -> list[Row]:
-    """At most `limit` rows that keep the labels' shares and the rows' order; a smaller sample is part of a larger."""
+def split_by_time(
+    rows: Sequence[Row], shares: Mapping[str, float], given: Mapping[str, str | float]
+) -> tuple[dict[str, Sequence[Row]], dict[str, float]]:
+    """`train`, then `validation`, then `test` in time, and the times that these begin at: `given`, or such that each
+    has about its share. Rows of one time are on one side.
+
+    Raises DataError for a row without a time, and where a part would have no row.
+    """
+    times = np.array([_time(row) for row in rows])
+    ordered = np.sort(times)
+    begin: dict[str, float] = {}
+    left = len(rows)
+    for name in sorted(shares):  # test is taken first, from the end
+        left -= round(shares[name] * len(rows))
+        begin[name] = _moment(given[name]) if name in given else float(ordered[min(max(left, 0), len(rows) - 1)])
+    names = ("train", *(name for name in ("validation", "test") if name in shares))
+    side = np.zeros(len(rows), np.int8)
+    for number, name in enumerate(names[1:], start=1):
+        side[times >= begin[name]] = number
+    return _parts(rows, names, side), begin
+
+
+def _time(row: Row) -> float:
+    value = row.values.get(TIME)
+    try:
+        return _moment(value)
+    except ValueError:
+        said = "has no time" if value in (None, "") else f"has a time that cannot be read: {value!r}"
+        raise DataError(
+            f"the row {said}",
+            where=row.place,
+            hint="`data.split.time` takes numbers, and dates such as 2024-05-31 or 2024-05-31T12:00:00",
+        ) from None
+
+
+def _moment(value: Any) -> float:
+    """A number, or a date as seconds since 1970 (UTC where it names no zone). Raises ValueError."""
+    if isinstance(value, bool) or value is None:
+        raise ValueError(value)
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, datetime):
+        moment = value
+    else:
+        try:
+            return float(str(value))
+        except ValueError:
+            moment = datetime.fromisoformat(str(value).strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def sample(rows: Sequence[Row], limit: int | None) -> Sequence[Row]:
+    """At most `limit` rows that keep the labels' shares and the rows' order; a smaller sample is part of a larger. Ids
+    are the new positions."""
+    return rows if limit is None or len(rows) <= limit else select(rows, sampled(rows, limit))
+
+
+def sampled(rows: Sequence[Row], limit: int | None) -> NDArray[np.int64]:
+    """The positions of a sample, ascending."""
     if limit is None or len(rows) <= limit:
-        return list(rows)
-    groups: dict[object, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.values.get("label")].append(row)
-    ranked: list[tuple[float, float, int]] = []
-    for group in groups.values():
-        ordered = sorted(group, key=lambda row: (place(row, "sample"), row.id))
-        ranked += [((k + 0.5) / len(group), place(row, "sample"), row.id) for k, row in enumerate(ordered)]
-    kept = {row_id for _, _, row_id in sorted(ranked)[:limit]}
-    return [row for row in rows if row.id in kept]
-
-
-def renumber(rows: Sequence[Row]) -> list[Row]:
-    """The rows with ids that are their positions."""
-    return [replace(row, id=number) for number, row in enumerate(rows)]
+        return np.arange(len(rows))
+    found = marks(rows)
+    order = np.lexsort((np.arange(len(rows)), found.draw, found.label))
+    counts = np.bincount(found.label)
+    begin = np.concatenate([[0], np.cumsum(counts)])
+    label = found.label[order]
+    rank = (np.arange(len(rows)) - begin[label] + 0.5) / counts[label]
+    chosen = order[np.lexsort((order, found.draw[order], rank))[:limit]]
+    return np.sort(chosen)

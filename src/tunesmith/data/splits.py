@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tunesmith import plugins
+from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import BadRow, Row, Task
+from tunesmith.data.columns import ColumnWriter, open_columns
+from tunesmith.data.content import GROUP, SOURCE, TIME
 from tunesmith.data.files import SPLITS, find_files
-from tunesmith.data.read import RowSet, read_rows, refuse_bad
-from tunesmith.data.split import renumber, sample, split_rows
-from tunesmith.errors import DataError
-from tunesmith.recipe import Recipe
+from tunesmith.data.read import Batch, RowSet, read_batches, refuse_bad
+from tunesmith.data.rows import StoredRows, identity, select
+from tunesmith.data.split import intervals, sample, sampled, split_by_time, split_rows
+from tunesmith.data.sums import of_code, sha256
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.recipe import Part, Recipe
+from tunesmith.recipefile import task_as_json, task_from
+
+_KIND = "splits"
+_FORM = 1
 
 
 @dataclass(frozen=True)
 class Splits:
     """The rows of each split in use, and the task that has learned from the training rows."""
 
-    rows: Mapping[str, tuple[Row, ...]]
+    rows: Mapping[str, Sequence[Row]]
     bad: Mapping[str, tuple[BadRow, ...]]
     files: Mapping[str, tuple[str, ...]]
     task: Task
@@ -28,6 +41,8 @@ class Splits:
     """Splits that were taken out of the training file."""
     read: Mapping[str, int]
     """Rows of each split before any limit."""
+    begin: Mapping[str, float] = field(default_factory=dict)
+    """The time that a split begins at, where rows were split by time."""
 
     def describe(self) -> dict[str, Any]:
         """`data.json`: per split its files, the rows used, and those set aside with the reason."""
@@ -37,6 +52,7 @@ class Splits:
                 "rows": len(self.rows[name]),
                 "read": self.read[name],
                 "taken_from_train": name in self.made,
+                **({"begins_at": self.begin[name]} if name in self.begin else {}),
                 "set_aside": [{"file": bad.file, "line": bad.line, "reason": bad.reason} for bad in self.bad[name]],
             }
             for name in self.rows
@@ -55,51 +71,146 @@ def load(recipe: Recipe, task: Task) -> Splits:
     for name, found in sets.items():
         if not found.rows:
             raise DataError(f"no row of `{name}` can be used", where=", ".join(found.files))
+    if isinstance(sets["train"].rows, StoredRows):
+        return _kept(recipe, task, sets)
+    return _split(recipe, task, sets)
+
+
+def _split(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> Splits:
     learned = task.learn(sets["train"].rows)  # refuses what nothing can be learned from, before it is split
-    rows: dict[str, list[Row]] = {name: list(found.rows) for name, found in sets.items()}
-    shares = recipe.data.split.model_dump()
-    missing = [name for name in ("validation", "test") if name not in sets]
-    if "validation" in sets:
-        missing = []
-    made = tuple(missing)
+    rows: dict[str, Sequence[Row]] = {name: found.rows for name, found in sets.items()}
+    split = recipe.data.split
+    missing = () if "validation" in sets else tuple(name for name in ("validation", "test") if name not in sets)
+    begin: dict[str, float] = {}
+    if split.folds is not None and missing != ("validation", "test"):
+        raise RecipeError(
+            "folds choose the test rows, and there are rows for that already",
+            where="data.split.folds",
+            hint="leave `folds` out, or name one file that all rows are in",
+        )
     if missing:
-        rows |= split_rows(sets["train"].rows, {name: shares[name] for name in missing})
+        shares = {"validation": split.validation, "test": split.test}
+        shares = {name: shares[name] for name in missing}
+        if split.time is not None:
+            said = {"validation": split.validation_from, "test": split.test_from}
+            given = {name: at for name in missing if (at := said[name]) is not None}
+            parts, begin = split_by_time(sets["train"].rows, shares, given)
+        else:
+            fold = None if split.folds is None or split.fold is None else (split.fold, split.folds)
+            parts = split_rows(sets["train"].rows, intervals(shares, fold))
+        rows |= parts
         learned = task.learn(rows["train"])
     read = {name: len(part) for name, part in rows.items()}
-    rows["train"] = renumber(sample(rows["train"], recipe.data.limit))
-    if recipe.data.limit is not None:
+    rows["train"] = sample(_capped(rows["train"], recipe.data.parts()), recipe.data.limit)
+    if len(rows["train"]) < read["train"]:
         task.learn(rows["train"])  # a small sample may be of one label
     for name in ("validation", "test"):
         if name in rows:
-            rows[name] = renumber(sample(rows[name], recipe.evaluate.limit))
+            rows[name] = sample(rows[name], recipe.evaluate.limit)
     return Splits(
-        rows={name: tuple(rows[name]) for name in SPLITS if name in rows},
+        rows={name: rows[name] for name in SPLITS if name in rows},
         bad={name: sets[name].bad if name in sets else () for name in rows},
         files={name: sets[name if name in sets else "train"].files for name in rows},
         task=learned,
-        made=made,
+        made=missing,
         read=read,
+        begin=begin,
     )
+
+
+def _capped(rows: Sequence[Row], parts: Sequence[Part]) -> Sequence[Row]:
+    """The training rows, of each source at most its limit."""
+    if all(part.limit is None for part in parts):
+        return rows
+    source = np.array([row.values.get(SOURCE, 0) for row in rows])
+    chosen = []
+    for number, part in enumerate(parts):
+        mine = np.flatnonzero(source == number)
+        chosen.append(mine[sampled(select(rows, mine), part.limit)])
+    return select(rows, np.sort(np.concatenate(chosen)))
+
+
+def _kept(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> Splits:
+    """As `_split`, once for rows on disk: which of them are in which split is kept, and what the task learned."""
+    folder = cache_folder(_KIND)
+    prune(folder)
+    place = folder / _name(recipe, task, sets)
+    kept = open_columns(place, dict.fromkeys(SPLITS, np.int64), _FORM)
+    if kept is None:
+        found = _split(recipe, task, sets)
+        _keep(place, found)
+        return found
+    columns, about = kept
+    rows: dict[str, Sequence[Row]] = {}
+    for name in SPLITS:
+        if name in about["stored"]:
+            whole = sets[name if name in sets else "train"].rows
+            assert isinstance(whole, StoredRows)
+            rows[name] = replace(whole, order=columns[name])
+        elif name in sets:
+            rows[name] = sample(sets[name].rows, recipe.evaluate.limit)
+    return Splits(
+        rows=rows,
+        bad={name: sets[name].bad if name in sets else () for name in rows},
+        files={name: sets[name if name in sets else "train"].files for name in rows},
+        task=task_from(about["task"]),
+        made=tuple(about["made"]),
+        read=about["read"],
+        begin=about["begin"],
+    )
+
+
+def _keep(place: Path, found: Splits) -> None:
+    stored = {name: rows for name, rows in found.rows.items() if isinstance(rows, StoredRows)}
+    writer = ColumnWriter(place, dict.fromkeys(SPLITS, np.int64), _FORM)
+    try:
+        for name, rows in stored.items():
+            writer.append(name, rows.order)
+        writer.close(
+            {
+                "stored": list(stored),
+                "task": task_as_json(plugins.name_of("tasks", type(found.task)), found.task),
+                "made": found.made,
+                "read": dict(found.read),
+                "begin": dict(found.begin),
+            }
+        )
+    except BaseException:
+        writer.drop()
+        raise
+
+
+def _name(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> str:
+    """A sum of all that splits depend on."""
+    data = recipe.data.model_dump(mode="json")
+    said = [
+        {name: identity(found.rows) for name, found in sets.items()},
+        [data["limit"], data["split"], [part.limit for part in recipe.data.parts()], recipe.evaluate.limit],
+        task_as_json(type(task).__name__, task),
+        of_code(),
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def read_all(recipe: Recipe, task: Task) -> dict[str, RowSet]:
     """Split -> rows, as the recipe names them. Raises DataError."""
-    files = find_files(Path(recipe.data.train))
-    for name in ("validation", "test"):
-        given = getattr(recipe.data, name)
-        if given is not None:
-            files[name] = find_files(Path(given))["train"]
-    return {
-        name: read_rows(files[name], task, recipe.column_map(), recipe.data.format) for name in SPLITS if name in files
-    }
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes; of an image folder, of the names and bytes of all that is in it."""
-    if path.is_dir():
-        digest = hashlib.sha256()
-        for entry in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-            digest.update(f"{entry.relative_to(path)}\n{sha256(entry)}\n".encode())
-        return digest.hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    batches: dict[str, list[Batch]] = {}
+    split, parts = recipe.data.split, recipe.data.parts()
+    beside = {name: column for name, column in ((GROUP, split.group), (TIME, split.time)) if column is not None}
+    for number, part in enumerate(parts):
+        files = find_files(Path(part.path))
+        for name in ("validation", "test"):
+            given = getattr(recipe.data, name)
+            if given is not None:
+                files[name] = find_files(Path(given))["train"] if number == 0 else []
+        for name, paths in files.items():
+            batch = Batch(
+                tuple(paths),
+                {**recipe.column_map(), **part.columns},
+                part.format or recipe.data.format,
+                beside,
+                tuple(beside.values()) if name == "train" else (),
+                {SOURCE: number} if len(parts) > 1 else {},
+            )
+            batches.setdefault(name, []).append(batch)
+    return {name: read_batches(batches[name], task) for name in SPLITS if name in batches}

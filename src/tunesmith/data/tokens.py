@@ -1,15 +1,8 @@
-"""Encoded rows on disk: flat columns that are memory-mapped, so that a table may be larger than memory.
-
-A table is a folder of columns, each a file of plain numbers, with `table.json` that counts and sums them. It appears
-whole or not at all; one that was torn since is noticed when it is opened.
-"""
+"""Encoded rows on disk, as a table of columns that may be larger than memory."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Example, Tokens
-from tunesmith.rundir import guarded, sync_folder
+from tunesmith.data.columns import ColumnWriter, open_columns, starts
 
 _COLUMNS: dict[str, Any] = {
     "ids": np.int32,  # of every token
@@ -35,7 +28,7 @@ _COLUMNS: dict[str, Any] = {
     "target_bytes": np.int32,  # of every example
     "examples": np.int32,  # of every row: how many it has, 0 where it was refused
 }
-_FORM = 1
+_FORM = 2
 _CHUNK = 2**20
 
 
@@ -98,19 +91,18 @@ class Table(Sequence[list[Example]]):
 
 
 class Writer:
-    """Writes a table into a folder beside its final place; `close` moves it there."""
+    """Writes a table beside its final place; `close` moves it there."""
 
     def __init__(self, place: Path) -> None:
-        self.place = place
-        self.folder = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        self.columns = ColumnWriter(place, _COLUMNS, _FORM)
         self.names: list[str] = []
         self.refused: list[Refused] = []
         self.rows = 0
-        self.sums = {name: hashlib.sha256() for name in _COLUMNS}
-        self.counts = dict.fromkeys(_COLUMNS, 0)
-        with guarded(place):
-            self.folder.mkdir()
-            self.files = {name: open(self.folder / name, "wb") for name in _COLUMNS}  # noqa: SIM115
+
+    @property
+    def folder(self) -> Path:
+        """Where it is written."""
+        return self.columns.folder
 
     def add(self, rows: Iterable[list[Example] | Refused]) -> None:
         """The next rows, in order. Raises StorageError."""
@@ -129,10 +121,9 @@ class Writer:
                 made["parts"].append(len(example.parts))
                 for name, part in example.parts.items():
                     self._add_part(made, name, part)
-        with guarded(self.place):
-            self._append("target", np.frombuffer(bytes(targets), np.uint8))
-            for name, values in made.items():
-                self._append(name, np.array(values, _COLUMNS[name]))
+        self.columns.append("target", np.frombuffer(bytes(targets), np.uint8))
+        for name, values in made.items():
+            self.columns.append(name, values)
 
     def join(self, table: Table) -> None:
         """The rows of a whole table, column by column."""
@@ -140,10 +131,9 @@ class Writer:
         columns = {**table.columns, "name": numbers[table.columns["name"]] if len(numbers) else table.columns["name"]}
         self.refused += [replace(row, row=self.rows + row.row) for row in table.refused]
         self.rows += len(table.columns["examples"])
-        with guarded(self.place):
-            for name, values in columns.items():
-                for at in range(0, len(values), _CHUNK):
-                    self._append(name, values[at : at + _CHUNK])
+        for name, values in columns.items():
+            for at in range(0, len(values), _CHUNK):
+                self.columns.append(name, values[at : at + _CHUNK])
 
     def _number(self, name: str) -> int:
         if name not in self.names:
@@ -160,69 +150,26 @@ class Writer:
         made["cut"].append(part.cut)
         made["lost"].append(part.lost)
 
-    def _append(self, name: str, values: NDArray[Any]) -> None:
-        content = values.tobytes()
-        self.files[name].write(content)
-        self.sums[name].update(content)
-        self.counts[name] += len(values)
-
     def close(self) -> None:
         """The table is complete. Raises StorageError."""
-        said = {
-            "form": _FORM,
-            "names": self.names,
-            "refused": [vars(row) for row in self.refused],
-            "columns": {name: [self.counts[name], self.sums[name].hexdigest()] for name in _COLUMNS},
-        }
-        with guarded(self.place):
-            for file in self.files.values():
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-            with open(self.folder / "table.json", "w", encoding="utf-8") as written:
-                json.dump(said, written)
-                written.flush()
-                os.fsync(written.fileno())
-            try:
-                self.folder.rename(self.place)
-            except OSError:  # a torn one is in the way, or another process was quicker: this one is whole
-                shutil.rmtree(self.place, ignore_errors=True)
-                self.folder.rename(self.place)
-            sync_folder(self.place.parent)
+        self.columns.close({"names": self.names, "refused": [vars(row) for row in self.refused]})
 
     def drop(self) -> None:
         """Leave nothing behind."""
-        for file in self.files.values():
-            file.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.columns.drop()
 
 
 def open_table(place: Path) -> Table | None:
     """The table at a place, or None where there is none, or it is torn."""
-    try:
-        said = json.loads((place / "table.json").read_text(encoding="utf-8"))
-        if said["form"] != _FORM or said["columns"].keys() != _COLUMNS.keys():
-            return None
-        columns = {}
-        for name, (count, digest) in said["columns"].items():
-            path = place / name
-            if path.stat().st_size != count * np.dtype(_COLUMNS[name]).itemsize:
-                return None
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    return None
-            columns[name] = np.memmap(path, _COLUMNS[name], "r") if count else np.empty(0, _COLUMNS[name])
-        os.utime(place)
-    except (OSError, ValueError, KeyError, TypeError):
+    found = open_columns(place, _COLUMNS, _FORM)
+    if found is None:
         return None
-    refused = tuple(Refused(**row) for row in said["refused"])
-    return table_of(columns, tuple(said["names"]), refused)
+    columns, about = found
+    refused = tuple(Refused(**row) for row in about["refused"])
+    return table_of(columns, tuple(about["names"]), refused)
 
 
 def table_of(columns: dict[str, NDArray[Any]], names: tuple[str, ...], refused: tuple[Refused, ...]) -> Table:
     """A table over columns, wherever they lie."""
-    starts = {
-        name: np.concatenate([[0], np.cumsum(columns[name], dtype=np.int64)])
-        for name in ("examples", "parts", "tokens", "target_bytes")
-    }
-    return Table(columns, names, refused, starts, np.arange(len(columns["examples"]), dtype=np.int64))
+    begin = {name: starts(columns[name]) for name in ("examples", "parts", "tokens", "target_bytes")}
+    return Table(columns, names, refused, begin, np.arange(len(columns["examples"]), dtype=np.int64))

@@ -13,7 +13,7 @@ import tiny
 from tunesmith import DataError, load, recipefile, run
 from tunesmith.contracts import Change, Pixels
 from tunesmith.data.files import find_files, raw_rows
-from tunesmith.data.splits import sha256
+from tunesmith.data.sums import sha256
 from tunesmith.models import anatomy
 from tunesmith.models.image import changed, open_image
 from tunesmith.prepare import Prepared, prepare

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tunesmith.contracts import Row
-from tunesmith.data.split import content
+from tunesmith.data.content import content
 from tunesmith.doctor.case import Case, asked
 from tunesmith.doctor.finding import Finding, about
 

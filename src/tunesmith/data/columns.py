@@ -1,0 +1,106 @@
+"""Tables on disk: a folder of flat columns that are memory-mapped, so that a table may be larger than memory.
+
+Each column is a file of plain numbers; `table.json` counts and sums them and says what else belongs to them. A table
+appears whole or not at all; one that was torn since is noticed when it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tunesmith.rundir import guarded, sync_folder
+
+Dtypes = Mapping[str, Any]
+"""Column -> the numpy type of its numbers."""
+Columns = dict[str, NDArray[Any]]
+
+
+class ColumnWriter:
+    """Writes a table into a folder beside its final place; `close` moves it there."""
+
+    def __init__(self, place: Path, dtypes: Dtypes, form: int) -> None:
+        self.place = place
+        self.folder = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        self.dtypes = dtypes
+        self.form = form
+        self.sums = {name: hashlib.sha256() for name in dtypes}
+        self.counts = dict.fromkeys(dtypes, 0)
+        with guarded(place):
+            self.folder.mkdir()
+            self.files = {name: open(self.folder / name, "wb") for name in dtypes}  # noqa: SIM115
+
+    def append(self, name: str, values: ArrayLike) -> None:
+        """The next numbers of a column. Raises StorageError."""
+        content = np.asarray(values, self.dtypes[name]).tobytes()
+        with guarded(self.place):
+            self.files[name].write(content)
+        self.sums[name].update(content)
+        self.counts[name] += len(content) // np.dtype(self.dtypes[name]).itemsize
+
+    def close(self, about: Mapping[str, Any]) -> None:
+        """The table is complete. Raises StorageError."""
+        said = {
+            "form": self.form,
+            "about": dict(about),
+            "columns": {name: [self.counts[name], self.sums[name].hexdigest()] for name in self.dtypes},
+        }
+        with guarded(self.place):
+            for file in self.files.values():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            with open(self.folder / "table.json", "w", encoding="utf-8") as written:
+                json.dump(said, written)
+                written.flush()
+                os.fsync(written.fileno())
+            try:
+                self.folder.rename(self.place)
+            except OSError:  # a torn one is in the way, or another process was quicker: this one is whole
+                shutil.rmtree(self.place, ignore_errors=True)
+                self.folder.rename(self.place)
+            sync_folder(self.place.parent)
+
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        for file in self.files.values():
+            file.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_columns(place: Path, dtypes: Dtypes, form: int) -> tuple[Columns, dict[str, Any]] | None:
+    """(columns, what else was said) of the table at a place; None where there is none, or it is torn."""
+    try:
+        said = json.loads((place / "table.json").read_text(encoding="utf-8"))
+        if said["form"] != form or said["columns"].keys() != dtypes.keys():
+            return None
+        columns: Columns = {}
+        for name, (count, digest) in said["columns"].items():
+            path = place / name
+            if path.stat().st_size != count * np.dtype(dtypes[name]).itemsize:
+                return None
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return None
+            # A plain view: slices of a memmap are memmaps, which take several times as long to make.
+            columns[name] = np.memmap(path, dtypes[name], "r").view(np.ndarray) if count else np.empty(0, dtypes[name])
+        os.utime(place)
+        about: dict[str, Any] = said["about"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return columns, about
+
+
+def starts(counts: NDArray[Any]) -> NDArray[np.int64]:
+    """Where the things begin that are counted, and where the last one ends: [len(counts) + 1]."""
+    made = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, dtype=np.int64, out=made[1:])
+    return made

@@ -1,0 +1,41 @@
+"""What a row says, as a key and as a number: equal rows have the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tunesmith.contracts import Row
+
+GROUP = "beside_group"
+"""Where a row keeps the value of the column that `data.split.group` names."""
+TIME = "beside_time"
+"""Where it keeps that of `data.split.time`."""
+SOURCE = "beside_source"
+"""Where it keeps the number of its source, of several."""
+
+
+def content(row: Row) -> str:
+    """What the model reads of a row, as a key: the same for rows that differ only in their label. A file whose sum
+    stands beside it is known by that, wherever it lies."""
+    summed = {key.removesuffix("_sha256") for key in row.values if key.endswith("_sha256")}
+    values = {
+        key: value for key, value in row.values.items() if not key.startswith(("label", "beside")) and key not in summed
+    }
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def digest(text: str, salt: str) -> int:
+    """64 bits of a text's sum."""
+    return int.from_bytes(hashlib.sha256(f"{salt}\n{text}".encode()).digest()[:8], "big")
+
+
+def together(row: Row) -> str:
+    """What keeps rows on one side of a split: their group where one was named, else their content."""
+    group = row.values.get(GROUP)
+    return content(row) if group is None else json.dumps({"group": group}, sort_keys=True, default=str)
+
+
+def place(row: Row, salt: str = "split") -> float:
+    """A number in [0, 1) that is a function of the row's group or content."""
+    return digest(together(row), salt) / 2**64
