@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith import stats
 from tunesmith.contracts import Metric, Row, Task
+from tunesmith.data.split import sample
 from tunesmith.metrics.measured import Score
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
@@ -15,6 +16,10 @@ from tunesmith.recipe import Recipe
 from tunesmith.train.evaluate import Judged, judge, judge_answers, settle
 
 Scores = dict[str, dict[str, Score]]
+
+
+_MOST = 100_000
+"""Training rows that base and baselines learn from: their words of more rows would not fit in memory."""
 
 
 @dataclass
@@ -55,7 +60,7 @@ def compare(
 ) -> Iterator[str]:
     """Add base, baselines and verdict to a judgement; yields what it is about to do. The base is fitted on the training
     rows, and settled on the validation rows, as the tuned model was."""
-    train = splits["train"]
+    train = sample(splits["train"], _MOST)
     split = judgement.split
     yield "base: the untuned model on the same rows"
     untuned = recipe

@@ -13,7 +13,7 @@ import numpy as np
 
 from tunesmith import encoding, plugins
 from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
-from tunesmith.data import infer, splits
+from tunesmith.data import infer, splits, tokens
 from tunesmith.data.batches import Plan
 from tunesmith.data.content import SOURCE
 from tunesmith.data.read import refuse_bad
@@ -226,9 +226,7 @@ def prepare(
     loaded = time.perf_counter()
     found, encoded = encode_all(recipe, found, model)
     if model.family != "vision":
-        model.narrow_vocabulary(
-            i for row in encoded["train"] for example in row for part in example.parts.values() for i in part.ids
-        )
+        model.narrow_vocabulary(tokens.used_ids(encoded["train"]))
     if precision_of(precision or recipe.train.precision, model.device) == "bf16":
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tunesmith.data import tokens
 from tunesmith.data.sums import sha256
 from tunesmith.prepare import Prepared
 from tunesmith.recipefile import fingerprint, task_as_json
@@ -38,7 +39,7 @@ def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:
         "command": command,
         "model_sha256": model_hash(prepared),
         "data_sha256": {path: sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
-        "tokens_sha256": tokens_hash(prepared),
+        "examples_sha256": examples_hash(prepared),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "device": str(prepared.model.device),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -55,13 +56,14 @@ def model_hash(prepared: Prepared) -> dict[str, str]:
     }
 
 
-def tokens_hash(prepared: Prepared) -> str:
-    """sha256 of all training tokens in order, with which of them are trained."""
+def examples_hash(prepared: Prepared) -> str:
+    """sha256 of what training reads: tokens and which of them are trained, or the names of images, and targets."""
+    if prepared.model.family != "vision":
+        return tokens.digest(prepared.examples)
     digest = hashlib.sha256()
     for row in prepared.examples:
         for example in row:
-            for name, part in sorted(example.parts.items()):
-                digest.update(json.dumps([name, part.read, example.target]).encode())
+            digest.update(json.dumps([[part.read for part in example.parts.values()], example.target]).encode())
     return digest.hexdigest()
 
 

@@ -15,13 +15,14 @@ import torch
 
 from tunesmith import judgement as judging
 from tunesmith import recipefile
+from tunesmith.data import tokens
 from tunesmith.data.sums import sha256
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, Say, prepare
-from tunesmith.provenance import default_name, model_hash, plan_json, receipt, task_json, tokens_hash
+from tunesmith.provenance import default_name, examples_hash, model_hash, plan_json, receipt, task_json
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
@@ -42,7 +43,7 @@ def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambd
     measured = fit.fit(
         prepared.model,
         prepared.task,
-        [example for row in prepared.examples for example in row],
+        tokens.longest(prepared.examples, recipe.train.batch_size, fit.PROBE),
         recipe.train.memory,
         recipe.train.batch_size,
     )
@@ -76,7 +77,8 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
                     hint="put the old file back, or start a new run",
                 )
     plan = run.json("plan")
-    if not {"matmul", "trunk", "precision", "checkpointing"} <= plan.keys():
+    earlier = not {"matmul", "trunk", "precision", "checkpointing"} <= plan.keys()
+    if earlier or "examples_sha256" not in run.json("receipt"):
         raise RunError(
             "the run was begun by an earlier version, whose plan cannot be gone on with to the same bits",
             where=str(run.path / "plan.json"),
@@ -89,7 +91,7 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
             where=str(prepared.source.folder),
             hint="put the old files back, or start a new run",
         )
-    if tokens_hash(prepared) != run.json("receipt")["tokens_sha256"]:
+    if examples_hash(prepared) != run.json("receipt")["examples_sha256"]:
         raise RunError(
             "what training reads has changed since the run began: a file beside the rows, or the program",
             where=str(run.path / "receipt.json"),
@@ -335,7 +337,7 @@ def _cautions(prepared: Prepared) -> Iterator[str]:
             yield f"{finding.count} x {finding.kind} in {finding.split} (first at {finding.examples[0].place}): {said}"
     for rows in prepared.splits.rows.values():
         yield from prepared.task.cautions(rows)
-    cut = sum(any(part.cut for part in example.parts.values()) for row in prepared.examples for example in row)
+    cut = int(tokens.cut_rows(prepared.examples).sum())
     if cut:
         limit = prepared.model.text.max_tokens
         yield f"{cut} of {len(prepared.examples)} training rows are longer than {limit} tokens and were cut"

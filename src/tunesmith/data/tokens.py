@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Example, Tokens
-from tunesmith.data.columns import ColumnWriter, open_columns, starts
+from tunesmith.data.columns import Columns, ColumnWriter, open_columns, starts
 
 _COLUMNS: dict[str, Any] = {
     "ids": np.int32,  # of every token
@@ -30,6 +31,7 @@ _COLUMNS: dict[str, Any] = {
 }
 _FORM = 2
 _CHUNK = 2**20
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Refused:
 class Table(Sequence[list[Example]]):
     """The examples of each row, made when they are asked for. A token's text is not kept: encode the row to see it."""
 
-    columns: dict[str, NDArray[Any]]
+    columns: Columns
     names: tuple[str, ...]
     refused: tuple[Refused, ...]
     starts: dict[str, NDArray[np.int64]]
@@ -70,6 +72,23 @@ class Table(Sequence[list[Example]]):
     def without_refused(self) -> Table:
         """The rows that could be encoded; they are numbered anew."""
         return replace(self, rows=self.rows[self.columns["examples"][self.rows] > 0])
+
+    @property
+    def plain(self) -> bool:
+        """Whether these are all rows of the table, in its order."""
+        return len(self.rows) == len(self.columns["examples"]) and bool((np.diff(self.rows) == 1).all())
+
+    def per_example(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(row, sum over its parts) of every example, of a column that counts something of each part."""
+        begin = starts(self.columns[name])
+        whole = np.diff(begin[self.starts["parts"]])
+        counts = self.columns["examples"][self.rows]
+        rows = np.repeat(np.arange(len(self.rows)), counts)
+        if self.plain:
+            return rows, whole
+        first = self.starts["examples"][self.rows]
+        within = np.arange(len(rows)) - np.repeat(starts(counts)[:-1], counts)
+        return rows, whole[np.repeat(first, counts) + within]
 
     def _example(self, row: int, number: int) -> Example:
         first, after = self.starts["parts"][number : number + 2]
@@ -106,49 +125,24 @@ class Writer:
 
     def add(self, rows: Iterable[list[Example] | Refused]) -> None:
         """The next rows, in order. Raises StorageError."""
-        made: dict[str, list[Any]] = {name: [] for name in _COLUMNS if name != "target"}
-        targets = bytearray()
+        kept: list[list[Example]] = []
         for row in rows:
-            found = [] if isinstance(row, Refused) else row
             if isinstance(row, Refused):
                 self.refused.append(replace(row, row=self.rows))
+            kept.append([] if isinstance(row, Refused) else row)
             self.rows += 1
-            made["examples"].append(len(found))
-            for example in found:
-                target = json.dumps(example.target, separators=(",", ":")).encode()
-                targets += target
-                made["target_bytes"].append(len(target))
-                made["parts"].append(len(example.parts))
-                for name, part in example.parts.items():
-                    self._add_part(made, name, part)
-        self.columns.append("target", np.frombuffer(bytes(targets), np.uint8))
-        for name, values in made.items():
+        for name, values in _columns_of(kept, self.names).items():
             self.columns.append(name, values)
 
     def join(self, table: Table) -> None:
         """The rows of a whole table, column by column."""
-        numbers = np.array([self._number(name) for name in table.names], np.int16)
+        numbers = np.array([_number(name, self.names) for name in table.names], np.int16)
         columns = {**table.columns, "name": numbers[table.columns["name"]] if len(numbers) else table.columns["name"]}
         self.refused += [replace(row, row=self.rows + row.row) for row in table.refused]
         self.rows += len(table.columns["examples"])
         for name, values in columns.items():
             for at in range(0, len(values), _CHUNK):
                 self.columns.append(name, values[at : at + _CHUNK])
-
-    def _number(self, name: str) -> int:
-        if name not in self.names:
-            self.names.append(name)
-        return self.names.index(name)
-
-    def _add_part(self, made: dict[str, list[Any]], name: str, part: Tokens) -> None:
-        made["name"].append(self._number(name))
-        made["says"].append(bool(part.trained) + 2 * bool(part.types))
-        made["tokens"].append(len(part.ids))
-        made["ids"].extend(part.ids)
-        made["trained"].extend(part.trained or (False,) * len(part.ids))
-        made["types"].extend(part.types or (0,) * len(part.ids))
-        made["cut"].append(part.cut)
-        made["lost"].append(part.lost)
 
     def close(self) -> None:
         """The table is complete. Raises StorageError."""
@@ -157,6 +151,85 @@ class Writer:
     def drop(self) -> None:
         """Leave nothing behind."""
         self.columns.drop()
+
+
+def _columns_of(rows: Sequence[list[Example]], names: list[str]) -> Columns:
+    """Rows as columns; `names` of parts grow as new ones are met."""
+    made: dict[str, list[Any]] = {name: [] for name in _COLUMNS if name != "target"}
+    targets = bytearray()
+    for row in rows:
+        made["examples"].append(len(row))
+        for example in row:
+            target = json.dumps(example.target, separators=(",", ":")).encode()
+            targets += target
+            made["target_bytes"].append(len(target))
+            made["parts"].append(len(example.parts))
+            for name, part in example.parts.items():
+                made["name"].append(_number(name, names))
+                made["says"].append(bool(part.trained) + 2 * bool(part.types))
+                made["tokens"].append(len(part.ids))
+                made["ids"].extend(part.ids)
+                made["trained"].extend(part.trained or (False,) * len(part.ids))
+                made["types"].extend(part.types or (0,) * len(part.ids))
+                made["cut"].append(part.cut)
+                made["lost"].append(part.lost)
+    columns: Columns = {name: np.array(values, _COLUMNS[name]) for name, values in made.items()}
+    return columns | {"target": np.frombuffer(bytes(targets), np.uint8)}
+
+
+def _number(name: str, names: list[str]) -> int:
+    if name not in names:
+        names.append(name)
+    return names.index(name)
+
+
+def digest(examples: Sequence[list[Example]]) -> str:
+    """sha256 of all that training makes of some rows' examples, the same whether they lie on disk or in memory."""
+    names: list[str] = []
+    sums = {name: hashlib.sha256() for name in _COLUMNS if name not in ("cut", "lost")}
+    if isinstance(examples, Table) and examples.plain:
+        names += examples.names
+        for name, running in sums.items():
+            for at in range(0, len(examples.columns[name]), _CHUNK):
+                running.update(examples.columns[name][at : at + _CHUNK].tobytes())
+    else:
+        for at in range(0, len(examples), _ROWS):
+            columns = _columns_of(examples[at : at + _ROWS], names)
+            for name, running in sums.items():
+                running.update(columns[name].tobytes())
+    said = [names, [running.hexdigest() for running in sums.values()]]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def used_ids(examples: Sequence[list[Example]]) -> Iterable[int]:
+    """The token ids that occur in some rows."""
+    if not isinstance(examples, Table) or not examples.plain:
+        return {i for row in examples for example in row for part in example.parts.values() for i in part.ids}
+    ids = examples.columns["ids"]
+    found = [np.unique(ids[at : at + _CHUNK]) for at in range(0, len(ids), _CHUNK)]
+    different: list[int] = np.unique(np.concatenate([np.empty(0, np.int32), *found])).tolist()
+    return different
+
+
+def cut_rows(examples: Sequence[list[Example]]) -> NDArray[np.bool_]:
+    """Of each row, whether something of it did not fit."""
+    if isinstance(examples, Table):
+        rows, cut = examples.per_example("cut")
+        found = np.zeros(len(examples), bool)
+        found[rows[cut > 0]] = True
+        return found
+    return np.array([any(p.cut for example in row for p in example.parts.values()) for row in examples], bool)
+
+
+def longest(examples: Sequence[list[Example]], most: int, below: int) -> list[Example]:
+    """Of all examples, the `most` longest, the `most` longest of at most `below` tokens, and the shortest: those that
+    tell what a micro-batch takes. All of them, where they are in memory."""
+    if not isinstance(examples, Table):
+        return [example for row in examples for example in row]
+    rows, sizes = examples.per_example("tokens")
+    order = np.lexsort((rows, -sizes))
+    chosen = np.concatenate([order[:most], order[sizes[order] <= below][:most], order[-1:]])
+    return [example for k in np.unique(rows[chosen]).tolist() for example in examples[k]]
 
 
 def open_table(place: Path) -> Table | None:
@@ -169,7 +242,7 @@ def open_table(place: Path) -> Table | None:
     return table_of(columns, tuple(about["names"]), refused)
 
 
-def table_of(columns: dict[str, NDArray[Any]], names: tuple[str, ...], refused: tuple[Refused, ...]) -> Table:
+def table_of(columns: Columns, names: tuple[str, ...], refused: tuple[Refused, ...]) -> Table:
     """A table over columns, wherever they lie."""
     begin = {name: starts(columns[name]) for name in ("examples", "parts", "tokens", "target_bytes")}
     return Table(columns, names, refused, begin, np.arange(len(columns["examples"]), dtype=np.int64))

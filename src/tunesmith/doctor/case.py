@@ -23,10 +23,11 @@ class Case:
 
 
 class Check(Protocol):
-    """A check: a module of `checks/` with these two names."""
+    """A check: a module of `checks/` with these two names. One that looks at all rows, however many, and makes few of
+    them, says `whole = True` too: the others are given a sample of very many."""
 
     quick: bool
-    """Whether it may be run before every training, on every row."""
+    """Whether it may be run before every training."""
 
     def find(self, case: Case) -> list[Finding]:
         """What is wrong, each kind and split once."""

@@ -18,6 +18,8 @@ from tunesmith.models.model import Model
 
 BUDGET = 4096
 """Tokens of a batch without gradients."""
+_ROWS = 2**16
+"""Rows that are encoded at once, to be sorted by length."""
 _PROMPTS = 128
 """Prompts handed to the decoder together: it takes them in as others end, and progress is told after these."""
 
@@ -120,12 +122,13 @@ def _assess(model: Model, task: Task, rows: Sequence[Row], vectors: dict[str, li
 
 def _batches(model: Model, task: Task, rows: Sequence[Row], purpose: Purpose) -> Iterator[list[Example]]:
     model.net.eval()
-    examples = [example for row in rows for example in _encoded(task, row, model, purpose)]
-    if model.kind in ("causal-lm", "seq2seq-lm") and purpose == "answer":
-        yield from (examples[at : at + _PROMPTS] for at in range(0, len(examples), _PROMPTS))
-        return
-    for piece in cut([example.length for example in examples], BUDGET, model.layout):
-        yield [examples[k] for k in piece]
+    for start in range(0, len(rows), _ROWS):
+        examples = [example for row in rows[start : start + _ROWS] for example in _encoded(task, row, model, purpose)]
+        if model.kind in ("causal-lm", "seq2seq-lm") and purpose == "answer":
+            yield from (examples[at : at + _PROMPTS] for at in range(0, len(examples), _PROMPTS))
+        else:
+            for piece in cut([example.length for example in examples], BUDGET, model.layout):
+                yield [examples[k] for k in piece]
 
 
 def _encoded(task: Task, row: Row, model: Model, purpose: Purpose) -> list[Example]:

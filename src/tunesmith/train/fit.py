@@ -27,7 +27,7 @@ _BEFORE_CHECKPOINTING = 256
 """Smaller micro-batches cost little down to here; below, computing blocks twice costs less."""
 _SHARE = 0.8
 """Of the free memory, for `auto`."""
-_PROBE = 256
+PROBE = 256
 """Tokens of the small piece."""
 _DOUBT = 2.0
 """The worst micro-batch is not run where twice what the small piece foretells would still fit."""
@@ -107,11 +107,11 @@ def fit(
 
 
 def small_piece(examples: Sequence[Example], batch_size: int) -> list[Example]:
-    """The longest rows that together have at most `_PROBE` tokens; the shortest where every row has more."""
-    fitting = [example for example in examples if example.length <= _PROBE]
+    """The longest rows that together have at most `PROBE` tokens; the shortest where every row has more."""
+    fitting = [example for example in examples if example.length <= PROBE]
     if not fitting:
         return [min(examples, key=lambda example: (example.length, example.row_id))]
-    return worst_piece(fitting, _PROBE, batch_size)
+    return worst_piece(fitting, PROBE, batch_size)
 
 
 def attention_bytes(model: Model, piece: Sequence[Example]) -> int:

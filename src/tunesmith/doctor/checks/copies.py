@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+
 from tunesmith.contracts import Row
 from tunesmith.data.content import content
+from tunesmith.data.rows import contents
 from tunesmith.doctor.case import Case, asked
 from tunesmith.doctor.finding import Finding, about
 
 quick = True
+whole = True
 _MOST_LEAKED = 0.05
 """Of the test rows; more of them in train makes a score on them meaningless."""
 
@@ -24,13 +28,16 @@ def find(case: Case) -> list[Finding]:
 
 
 def _within(split: str, rows: Sequence[Row]) -> list[Finding]:
+    sums = contents(rows)
+    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
     groups: dict[str, list[Row]] = defaultdict(list)
     copies: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    for k in np.flatnonzero(counts[inverse] > 1).tolist():
+        row = rows[k]
         groups[content(row)].append(row)
         said = row.values.get("label_documents", "")  # a query may have a row for each document
         copies[f"{content(row)} {said}"].append(row)
-    again = [row for group in copies.values() for row in group[1:]]
+    again = sorted((row for group in copies.values() for row in group[1:]), key=lambda row: row.id)
     torn = [group for group in groups.values() if len({row.values.get("label") for row in group}) > 1]
     found = []
     if again:
@@ -65,15 +72,15 @@ def _within(split: str, rows: Sequence[Row]) -> list[Finding]:
 def _leaks(case: Case) -> list[Finding]:
     found = []
     names = list(case.rows)
-    keys = {name: {content(row) for row in case.rows[name]} for name in names}
+    sums = {name: contents(rows) for name, rows in case.rows.items()}
     for at, first in enumerate(names):
         for second in names[at + 1 :]:
-            shared = [row for row in case.rows[second] if content(row) in keys[first]]
+            rows, of = case.rows[second], len(case.rows[second])
+            shared = [rows[k] for k in np.flatnonzero(np.isin(sums[second], sums[first])).tolist()]
             if not shared:
                 continue
-            there = {content(row) for row in shared}
-            of = len(case.rows[second])
             train = first == "train"
+            there = np.flatnonzero(np.isin(sums[first], sums[second])).tolist()
             found.append(
                 about(
                     "leak",
@@ -84,7 +91,7 @@ def _leaks(case: Case) -> list[Finding]:
                     f"remove them from {first}",
                     shown=[_text(row) for row in shared[:5]],
                     side=second,
-                    remove=[row.id for row in case.rows[first] if content(row) in there] if train else (),
+                    remove=there if train else (),
                     stops=train and second == "test" and len(shared) > _MOST_LEAKED * of,
                 )
             )
