@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tunesmith.console import Screen
-from tunesmith.contracts import Example, Row, Tokens
-from tunesmith.doctor.case import Case
-from tunesmith.doctor.examine import examine
-from tunesmith.doctor.finding import Finding, about
+from tunesmith.contracts import Row, Tokens
+from tunesmith.data import tokens
+from tunesmith.diagnosis import diagnose
+from tunesmith.doctor.finding import Finding
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.train import fit
 
+_COUNTED = 50_000
+"""Rows whose labels are counted one by one; of more, as many from all over."""
 _COLOURS = {"trained": "bold green", "masked": "dim", "cut": "strike red"}
 
 
@@ -25,62 +29,50 @@ class CheckUp:
 
     value: dict[str, Any]
     prepared: Prepared
+    findings: tuple[Finding, ...]
 
 
 def check(recipe: Recipe, say: Say) -> CheckUp:
     """Read, encode and measure. Bad rows are findings here, not errors. Raises UserError; writes nothing."""
     lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"bad_rows": "skip"})})
     prepared = prepare(lenient, say)
-    lengths, cut = _lengths(prepared)
     assert prepared.recipe.task is not None
-    case = Case(prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name, recipe.train.seed)
-    findings = [*cut, *examine(case)]
+    findings = diagnose(prepared)
     value = {
         "task": prepared.recipe.task.name,
         "rows": {name: len(rows) for name, rows in prepared.splits.rows.items()},
         "labels": {name: _labels(rows) for name, rows in prepared.splits.rows.items()},
-        "lengths": lengths,
+        "lengths": _lengths(prepared),
         "findings": [finding.as_json() for finding in findings],
         "plan": _plan(prepared),
     }
-    return CheckUp(value, prepared)
+    return CheckUp(value, prepared, tuple(findings))
 
 
 def _labels(rows: Sequence[Row]) -> dict[str, int]:
     return dict(Counter(row.values["label"] for row in rows if "label" in row.values).most_common())
 
 
-def _lengths(prepared: Prepared) -> tuple[dict[str, dict[str, float]], list[Finding]]:
-    """Tokens per row of each split, and findings for rows that lose some."""
-    import numpy as np
-
-    lengths, findings = {}, []
-    for name, rows in prepared.splits.rows.items():
-        encoded = prepared.encoded[name]
-        whole = [sum(part.size + part.cut for e in row for part in e.parts.values()) for row in encoded]
-        lost = [row for row, made in zip(rows, encoded, strict=True) if _cut(made)]
-        low, middle, high, top = np.percentile(whole, [0, 50, 95, 100]).tolist()
-        lengths[name] = {"min": low, "median": middle, "p95": high, "max": top, "cut": len(lost) / len(rows)}
-        if lost:
-            limit = prepared.model.text.max_tokens
-            why = f"the model reads the first {limit} tokens of them and never sees the rest"
-            hint = "shorten them, or raise `data.max_tokens` if it can be"
-            findings.append(about("truncated", name, lost, len(rows), why, hint))
-    return lengths, findings
-
-
-def _cut(examples: Sequence[Example]) -> bool:
-    return any(part.cut for example in examples for part in example.parts.values())
+def _lengths(prepared: Prepared) -> dict[str, dict[str, float]]:
+    """Tokens per row of each split, and the share of rows that lose some."""
+    lengths = {}
+    for name in prepared.splits.rows:
+        whole, cut = tokens.lengths(prepared.encoded[name])
+        low, middle, high, top = np.percentile(whole + cut, [0, 50, 95, 100]).tolist()
+        lengths[name] = {"min": low, "median": middle, "p95": high, "max": top, "cut": float((cut > 0).mean())}
+    return lengths
 
 
 def _plan(prepared: Prepared) -> dict[str, Any]:
     """What the run would cost, from one worst micro-batch that is really run."""
     recipe, schedule = prepared.recipe, prepared.schedule()
-    every = [example for row in prepared.examples for example in row]
     train = recipe.train
-    measured = fit.fit(prepared.model, prepared.task, every, train.memory, train.batch_size, thorough=True)
-    tokens = sum(example.length for example in every)
-    labels = sum(prepared.task.weights(every).values())
+    most = tokens.longest(prepared.examples, train.batch_size, fit.PROBE)
+    measured = fit.fit(prepared.model, prepared.task, most, train.memory, train.batch_size, thorough=True)
+    count = int(tokens.lengths(prepared.examples)[0].sum())
+    some = np.linspace(0, len(prepared.examples) - 1, min(len(prepared.examples), _COUNTED)).astype(int).tolist()
+    weights = prepared.task.weights([example for k in some for example in prepared.examples[k]])
+    labels = sum(weights.values()) * len(prepared.examples) / len(some)
     epochs = schedule.steps / prepared.plan().per_epoch
     learns, parameters = prepared.model.sizes()
     rate, head_rate = prepared.rates()
@@ -88,9 +80,9 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
         "updates": schedule.steps,
         "updates_per_epoch": prepared.plan().per_epoch,
         "epochs": epochs,
-        "tokens_per_epoch": tokens,
+        "tokens_per_epoch": count,
         "label_tokens_per_epoch": int(labels),
-        "tokens": int(tokens * epochs),
+        "tokens": int(count * epochs),
         "parameters": parameters,
         "trainable": learns,
         "trainable_share": learns / parameters,
@@ -101,7 +93,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
         "worst_micro_batch_seconds": measured.seconds,
         "memory_bytes": measured.peak_bytes,
         "trunk": prepared.trunk_plan().as_json(),
-        "train_seconds": measured.seconds / max(measured.worst_tokens, 1) * tokens * epochs,
+        "train_seconds": measured.seconds / max(measured.worst_tokens, 1) * count * epochs,
     }
 
 

@@ -17,6 +17,7 @@ from tunesmith import judgement as judging
 from tunesmith import recipefile
 from tunesmith.data import tokens
 from tunesmith.data.sums import sha256
+from tunesmith.diagnosis import diagnose, refuse
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import matmul, save
@@ -34,11 +35,14 @@ from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_opti
 from tunesmith.train.trunk import TrunkPlan
 
 _HEARTBEAT = 5.0
+_SAID = ("leak", "group-leak", "bad-row", "unseen-label", "contradiction", "answer-cut", "truncated")
+"""Findings that are said when a run begins; `check` has the others."""
 
 
 def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
     prepared = prepare(recipe, say)
+    refuse(diagnose(prepared, quick=True), recipe.data.allow)
     began = time.perf_counter()
     measured = fit.fit(
         prepared.model,
@@ -327,20 +331,13 @@ def _full_precision(prepared: Prepared, run: RunDir) -> Model:
 
 
 def _cautions(prepared: Prepared) -> Iterator[str]:
-    from tunesmith.doctor.case import Case
-    from tunesmith.doctor.examine import examine
-
-    assert prepared.recipe.task is not None
-    for finding in examine(Case(prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name), quick=True):
-        if finding.kind in ("leak", "bad-row", "unseen-label", "contradiction"):
+    for finding in diagnose(prepared, quick=True):
+        if finding.kind in _SAID:
             said = f"{finding.why}; {finding.hint}"
-            yield f"{finding.count} x {finding.kind} in {finding.split} (first at {finding.examples[0].place}): {said}"
+            first = f" (first at {finding.examples[0].place})" if finding.examples else ""
+            yield f"{finding.count} x {finding.kind} in {finding.split}{first}: {said}"
     for rows in prepared.splits.rows.values():
         yield from prepared.task.cautions(rows)
-    cut = int(tokens.cut_rows(prepared.examples).sum())
-    if cut:
-        limit = prepared.model.text.max_tokens
-        yield f"{cut} of {len(prepared.examples)} training rows are longer than {limit} tokens and were cut"
     if prepared.final_split == "validation":
         yield "no test rows: the scores are on the rows that chose the checkpoint, and flatter a little"
 

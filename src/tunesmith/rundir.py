@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +50,17 @@ def sync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file in one step: its old content or its new one is there, never a part. Raises StorageError."""
+    write_pieces(path, (content,), len(content))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], size: int | None = None) -> None:
+    """As `write_bytes`, of a content that comes piece by piece; `size` in bytes, where it is known."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with guarded(path, len(content)):
+    with guarded(path, size):
         try:
             with open(temporary, "wb") as file:
-                file.write(content)
+                for piece in pieces:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

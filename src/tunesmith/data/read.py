@@ -57,7 +57,7 @@ class Batch:
     """What every row of these files has beside its own."""
 
 
-class _MoreColumns(Exception):
+class MoreColumns(Exception):
     """A row had columns that no earlier one had, and they change what is read."""
 
     def __init__(self, path: Path, there: list[str]) -> None:
@@ -87,7 +87,7 @@ def read_batches(batches: Sequence[Batch], task: Task, *, targets: bool = True) 
             rows: list[Row] = []
             bad = _read(batches, task, targets, rows, known)
             return RowSet(tuple(rows), tuple(bad), files)
-        except _MoreColumns as found:
+        except MoreColumns as found:
             known[found.path] = found.there
 
 
@@ -133,12 +133,12 @@ def _name(batches: Sequence[Batch], task: Task, targets: bool) -> str:
 def _read(
     batches: Sequence[Batch], task: Task, targets: bool, rows: list[Row] | RowWriter, known: Mapping[Path, list[str]]
 ) -> list[BadRow]:
-    """Append every row that can be used; returns the others. Raises _MoreColumns."""
+    """Append every row that can be used; returns the others. Raises MoreColumns."""
     bad: list[BadRow] = []
     count = 0
     for batch in batches:
         for path in batch.files:
-            for item in _file(path, batch, task, targets, known.get(path, [])):
+            for item, _ in read_file(path, batch, task, targets, known.get(path, [])):
                 if isinstance(item, BadRow):
                     bad.append(item)
                 else:
@@ -147,11 +147,11 @@ def _read(
     return bad
 
 
-def _file(
+def read_file(
     path: Path, batch: Batch, task: Task, targets: bool, known: list[str]
-) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
-    """(line, values in the task's columns) of each row of a file. A column may be in some rows only: the first rows
-    alone would hide it from all others."""
+) -> Iterator[tuple[tuple[int, dict[str, Any]] | BadRow, dict[str, Any]]]:
+    """((line, values in the task's columns), values in the file's columns) of each row of a file. A column may be in
+    some rows only: the first rows alone would hide it from all others. Raises MoreColumns."""
     wanted = {name: column for name, column in task.columns.items() if targets or not column.target}
     said = {name: column for name, column in batch.columns.items() if name in wanted or name not in task.columns}
     items = raw_rows(path, batch.format)
@@ -161,7 +161,7 @@ def _file(
     read = [item for item in first if not isinstance(item, BadRow)]
     there = list(dict.fromkeys((*known, *(name for _, values in read for name in values))))
     if not read:
-        yield from (item for item in (*first, *items) if isinstance(item, BadRow))
+        yield from ((item, {}) for item in (*first, *items) if isinstance(item, BadRow))
         return
     where = f"{path}:{read[0][0]}"
     mapping = map_columns(wanted, said, there, where)
@@ -170,21 +170,21 @@ def _file(
     purpose: Purpose = "learn" if targets else "answer"
     for item in chain(first, items):
         if isinstance(item, BadRow):
-            yield item
+            yield item, {}
             continue
         line, values = item
         if not values.keys() <= names:
             names |= values.keys()
             there = list(dict.fromkeys((*there, *values)))
             if map_columns(wanted, said, there, where) != mapping:
-                raise _MoreColumns(path, there)
+                raise MoreColumns(path, there)
         beside = {name: values.get(column) for name, column in batch.beside.items()}
         place_files(wanted, mapping, values, path.parent)
         made = in_task_columns(task, mapping, values, purpose)
         if isinstance(made, str):
-            yield BadRow(str(path), line, made)
+            yield BadRow(str(path), line, made), values
         else:
-            yield line, {**made, **beside, **batch.constant}
+            yield (line, {**made, **beside, **batch.constant}), values
 
 
 def _has(columns: Iterable[str], there: list[str], where: str) -> None:

@@ -194,6 +194,12 @@ def _name(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> str:
 
 def read_all(recipe: Recipe, task: Task) -> dict[str, RowSet]:
     """Split -> rows, as the recipe names them. Raises DataError."""
+    batches = batches_of(recipe)
+    return {name: read_batches(batches[name], task) for name in SPLITS if name in batches}
+
+
+def batches_of(recipe: Recipe) -> dict[str, list[Batch]]:
+    """Split -> files, as the recipe names them, and how they are read. Raises DataError."""
     batches: dict[str, list[Batch]] = {}
     split, parts = recipe.data.split, recipe.data.parts()
     beside = {name: column for name, column in ((GROUP, split.group), (TIME, split.time)) if column is not None}
@@ -213,4 +219,4 @@ def read_all(recipe: Recipe, task: Task) -> dict[str, RowSet]:
                 {SOURCE: number} if len(parts) > 1 else {},
             )
             batches.setdefault(name, []).append(batch)
-    return {name: read_batches(batches[name], task) for name in SPLITS if name in batches}
+    return batches

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,14 +211,28 @@ def used_ids(examples: Sequence[list[Example]]) -> Iterable[int]:
     return different
 
 
-def cut_rows(examples: Sequence[list[Example]]) -> NDArray[np.bool_]:
-    """Of each row, whether something of it did not fit."""
+def lengths(examples: Sequence[list[Example]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row, what it costs in tokens over all its parts, and how many did not fit: [rows] each."""
     if isinstance(examples, Table):
-        rows, cut = examples.per_example("cut")
+        (rows, sizes), (_, cut) = examples.per_example("tokens"), examples.per_example("cut")
+        made = [np.bincount(rows, weights, len(examples)).astype(np.int64) for weights in (sizes, cut)]
+        return made[0], made[1]
+    parts = [[part for example in row for part in example.parts.values()] for row in examples]
+    return (
+        np.array([sum(part.size for part in row) for row in parts], np.int64),
+        np.array([sum(part.cut for part in row) for row in parts], np.int64),
+    )
+
+
+def rows_with(examples: Sequence[list[Example]], name: Literal["cut", "lost"]) -> NDArray[np.bool_]:
+    """Of each row, whether something of it was cut, or something that was to be learned was lost."""
+    if isinstance(examples, Table):
+        rows, counts = examples.per_example(name)
         found = np.zeros(len(examples), bool)
-        found[rows[cut > 0]] = True
+        found[rows[counts > 0]] = True
         return found
-    return np.array([any(p.cut for example in row for p in example.parts.values()) for row in examples], bool)
+    parts = [[part for example in row for part in example.parts.values()] for row in examples]
+    return np.array([any(part.cut if name == "cut" else part.lost for part in row) for row in parts], bool)
 
 
 def longest(examples: Sequence[list[Example]], most: int, below: int) -> list[Example]:
