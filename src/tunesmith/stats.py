@@ -55,6 +55,12 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
     return found
 
 
+def replicates(task: Task, measured: Measured, metric: str, repeats: int = REPEATS) -> NDArray[np.float64]:
+    """The score on resampled rows: [repeats]. Systems that were measured on the same rows get the same draws."""
+    found: NDArray[np.float64] = task.reduce(_resampled(_summed(task, measured), repeats))[metric]
+    return found
+
+
 def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats: int = REPEATS) -> Verdict:
     """Tuned minus base on the metric, both measured on the same rows.
 

@@ -20,7 +20,19 @@ LAYERS = [
     ["written", "labelled", "retrieving"],
     ["tasks", "methods"],
     ["train", "stats"],
-    ["encoding", "prepare", "diagnosis", "mend", "provenance", "judgement", "report", "run", "predictor", "checkup"],
+    [
+        "encoding",
+        "prepare",
+        "diagnosis",
+        "mend",
+        "scaling",
+        "provenance",
+        "judgement",
+        "report",
+        "run",
+        "predictor",
+        "checkup",
+    ],
     ["commands", "console", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
