@@ -45,6 +45,8 @@ def check(recipe: Recipe, say: Say) -> CheckUp:
         "lengths": _lengths(prepared),
         "findings": [finding.as_json() for finding in findings],
         "plan": _plan(prepared),
+        "scaling": None,
+        "fixed": None,
     }
     return CheckUp(value, prepared, tuple(findings))
 
@@ -110,12 +112,15 @@ def show(found: CheckUp, screen: Screen, rows: int) -> None:
         screen.say("\nlabels in train: " + ", ".join(f"{k} {n}" for k, n in value["labels"]["train"].items()))
     screen.say()
     for finding in value["findings"]:
-        screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']:,} of {finding['of']:,}")
+        stops = "; stops training" if finding["stops"] else ""
+        fixed = f"; --fix leaves {finding['fixed']:,} out" if finding["fixed"] else ""
+        screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']:,} of {finding['of']:,}{stops}{fixed}")
         for spot in finding["examples"][:3]:
             screen.say(f"    {spot['file']}:{spot['line']}  {spot['shown']}".rstrip())
         screen.say(f"  why: {finding['why']}\n  do:  {finding['hint']}")
     if not value["findings"]:
         screen.say("nothing found wrong with the rows")
+    _say_more(value, screen)
     plan = value["plan"]
     screen.say(
         f"\nplan: {plan['updates']:,} updates over {plan['epochs']:.1f} epochs, {plan['tokens']:,} tokens; "
@@ -131,6 +136,21 @@ def show(found: CheckUp, screen: Screen, rows: int) -> None:
             f"({kept['bytes'] / 2**20:,.0f} MB, {kept['place']}), which saves {100 * kept['saves']:.0f} % of the work\n"
         )
     _token_view(found.prepared, screen, rows)
+
+
+def _say_more(value: dict[str, Any], screen: Screen) -> None:
+    """What was asked for beside findings."""
+    if (fixed := value["fixed"]) is not None:
+        screen.say(f"\n{fixed['file']}: {fixed['rows']:,} rows, {fixed['left_out']:,} left out")
+    if (curve := value["scaling"]) is not None:
+        screen.say(f"\n{curve['how']}, scored on the validation rows:")
+        table = [["rows", curve["metric"], "95 % interval", ""]]
+        for kind, points in (("measured", curve["points"]), ("foretold", curve["more"])):
+            for point in points:
+                interval = f"[{point['low']:.3f}, {point['high']:.3f}]"
+                table.append([f"{point['rows']:,}", f"{point['value']:.3f}", interval, kind])
+        screen.table(table)
+        screen.say(curve["verdict"])
 
 
 def _token_view(prepared: Prepared, screen: Screen, rows: int) -> None:

@@ -71,6 +71,8 @@ def predict(
 @click.option("--task", help="The task; else it is inferred from the rows.")
 @click.option("--method", help="The tuning method; else the usual one for the model.")
 @click.option("--rows", default=3, show_default=True, help="Rows to show as the model sees them.")
+@click.option("--fix", type=click.Path(path_type=Path), help="Write the training rows that are left, .jsonl or .csv.")
+@click.option("--scaling", is_flag=True, help="Learn from parts of the rows too: would more of them help?")
 @SET
 @JSON
 def check(
@@ -78,11 +80,14 @@ def check(
     task: str | None,
     method: str | None,
     rows: int,
+    fix: Path | None,
+    scaling: bool,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Look at the rows and the plan; train nothing."""
-    return commands.check(Screen(as_json=as_json), what, task, method, overrides, rows)
+    wanted = commands.Checks(rows, fix, scaling)
+    return commands.check(Screen(as_json=as_json), what, task, method, overrides, wanted)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,23 +161,43 @@ def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | N
     return 0
 
 
+@dataclass(frozen=True)
+class Checks:
+    """What `check` is asked for beside its findings."""
+
+    rows: int = 3
+    """Rows to show as the model sees them."""
+    fix: Path | None = None
+    """Where the rows that are left go."""
+    scaling: bool = False
+    """Whether parts of the rows are learned from too."""
+
+
 def check(
     screen: Screen,
     what: tuple[str, ...],
     task: str | None,
     method: str | None,
     overrides: tuple[str, ...],
-    rows: int,
+    wanted: Checks,
 ) -> int:
-    """Look at rows and plan; write nothing."""
+    """Look at rows and plan; write nothing but what was asked for."""
     recipe, _ = read_recipe(what, task, method, overrides, lone_file=True)
-    from tunesmith import checkup
+    from tunesmith import checkup, mend, scaling
 
+    if wanted.fix is not None:
+        mend.refuse_target(wanted.fix)
     found = checkup.check(recipe, screen.say)
+    prepared = found.prepared
+    if wanted.scaling:
+        found.value["scaling"] = scaling.measure(prepared, screen.say).as_json()
+    if wanted.fix is not None:
+        kept, left = mend.mend(prepared.recipe, prepared.task, prepared.splits, found.findings, wanted.fix)
+        found.value["fixed"] = {"file": str(wanted.fix), "rows": kept, "left_out": left}
     if screen.as_json:
         screen.value(found.value)
     else:
-        checkup.show(found, screen, rows)
+        checkup.show(found, screen, wanted.rows)
     return 0
 
 

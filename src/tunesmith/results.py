@@ -113,6 +113,10 @@ class CheckResult(Shape):
     findings: list[Finding]
     plan: dict[str, Any]
     """Tokens, updates, trainable share, and memory and time of the worst micro-batch as measured."""
+    scaling: dict[str, Any] | None
+    """Scores with growing parts of the rows, and what more would bring; None unless `--scaling` asked."""
+    fixed: dict[str, Any] | None
+    """The file that `--fix` wrote, its rows and how many were left out; None unless it asked."""
 
 
 class RunLine(Shape):

@@ -109,6 +109,23 @@ def test_check_trains_nothing_and_writes_nothing(
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_check_writes_the_rows_that_are_left_and_says_whether_more_would_help(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{**row, "text": f"{row['text']} {k}"} for k, row in enumerate(tiny.label_rows(150))]
+    file = tiny.write_csv(tmp_path / "rows.csv", [*rows, rows[3], rows[4]])
+    value = as_json(capsys, "check", "check", str(encoder), str(file), "--fix", "left.csv", "--scaling")
+    assert value["fixed"] == {"file": "left.csv", "rows": 150, "left_out": 2}
+    assert len((tmp_path / "left.csv").read_text().splitlines()) == 151
+    sizes = [point["rows"] for point in value["scaling"]["points"]]
+    assert sizes == sorted(sizes) and value["scaling"]["verdict"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["check", str(encoder), str(file), "--fix", "left.csv"])
+    assert caught.value.code == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_init_writes_a_recipe_that_trains(
     encoder: Path, labels_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
