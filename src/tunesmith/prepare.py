@@ -20,6 +20,7 @@ from tunesmith.data.read import refuse_bad
 from tunesmith.data.rows import select
 from tunesmith.data.splits import Splits
 from tunesmith.data.tokens import Refused
+from tunesmith.doctor.finding import Finding
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.models import catalog
 from tunesmith.models.catalog import Source
@@ -53,6 +54,8 @@ class Prepared:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     """Most memory of this process before the kernel's mark was set back."""
+    findings: list[Finding] | None = None
+    """What is wrong with the rows, once it was looked for."""
 
     @property
     def train_rows(self) -> Sequence[Row]:

@@ -42,7 +42,8 @@ _SAID = ("leak", "group-leak", "bad-row", "unseen-label", "contradiction", "answ
 def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
     prepared = prepare(recipe, say)
-    refuse(diagnose(prepared, quick=True), recipe.data.allow)
+    prepared.findings = diagnose(prepared, quick=True)
+    refuse(prepared.findings, recipe.data.allow)
     began = time.perf_counter()
     measured = fit.fit(
         prepared.model,
@@ -331,7 +332,8 @@ def _full_precision(prepared: Prepared, run: RunDir) -> Model:
 
 
 def _cautions(prepared: Prepared) -> Iterator[str]:
-    for finding in diagnose(prepared, quick=True):
+    found = diagnose(prepared, quick=True) if prepared.findings is None else prepared.findings
+    for finding in found:
         if finding.kind in _SAID:
             said = f"{finding.why}; {finding.hint}"
             first = f" (first at {finding.examples[0].place})" if finding.examples else ""

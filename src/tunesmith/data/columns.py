@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,19 @@ class ColumnWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def open_columns(place: Path, dtypes: Dtypes, form: int) -> tuple[Columns, dict[str, Any]] | None:
-    """(columns, what else was said) of the table at a place; None where there is none, or it is torn."""
+@dataclass(frozen=True)
+class Opened:
+    """A table that was found whole."""
+
+    columns: Columns
+    sums: dict[str, str]
+    """Column -> sha256 of its bytes."""
+    about: dict[str, Any]
+    """What else was said of it."""
+
+
+def open_columns(place: Path, dtypes: Dtypes, form: int) -> Opened | None:
+    """The table at a place; None where there is none, or it is torn."""
     try:
         said = json.loads((place / "table.json").read_text(encoding="utf-8"))
         if said["form"] != form or said["columns"].keys() != dtypes.keys():
@@ -93,10 +105,9 @@ def open_columns(place: Path, dtypes: Dtypes, form: int) -> tuple[Columns, dict[
             # A plain view: slices of a memmap are memmaps, which take several times as long to make.
             columns[name] = np.memmap(path, dtypes[name], "r").view(np.ndarray) if count else np.empty(0, dtypes[name])
         os.utime(place)
-        about: dict[str, Any] = said["about"]
+        return Opened(columns, {name: digest for name, (_, digest) in said["columns"].items()}, said["about"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return columns, about
 
 
 def starts(counts: NDArray[Any]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tunesmith.contracts import BadRow, Row
 from tunesmith.data.columns import Columns, ColumnWriter, open_columns, starts
-from tunesmith.data.content import content, digest, together
+from tunesmith.data.content import GROUP, content, digest, together
 
 _COLUMNS: dict[str, Any] = {
     "values": np.uint8,  # JSON of every row's values, end to end
@@ -105,7 +105,7 @@ class RowWriter:
     def _flush(self) -> None:
         written = [json.dumps(dict(row.values), ensure_ascii=False).encode() for row in self.waiting]
         said = [content(row) for row in self.waiting]
-        keys = [together(row) for row in self.waiting]
+        keys = [key if GROUP not in row.values else together(row) for key, row in zip(said, self.waiting, strict=True)]
         labels = [row.values.get("label") for row in self.waiting]
         made: dict[str, Any] = {
             "values": np.frombuffer(b"".join(written), np.uint8),
@@ -136,11 +136,10 @@ def open_rows(place: Path) -> tuple[StoredRows, tuple[BadRow, ...]] | None:
     found = open_columns(place, _COLUMNS, _FORM)
     if found is None:
         return None
-    columns, about = found
-    begin = starts(columns["bytes"])
-    order = np.arange(len(columns["bytes"]), dtype=np.int64)
-    rows = StoredRows(columns, begin, tuple(about["files"]), place.name, order)
-    return rows, tuple(BadRow(**row) for row in about["bad"])
+    counts = found.columns["bytes"]
+    order = np.arange(len(counts), dtype=np.int64)
+    rows = StoredRows(found.columns, starts(counts), tuple(found.about["files"]), place.name, order)
+    return rows, tuple(BadRow(**row) for row in found.about["bad"])
 
 
 def select(rows: Sequence[Row], numbers: NDArray[np.int64]) -> Sequence[Row]:

@@ -140,7 +140,7 @@ def _kept(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> Splits:
         found = _split(recipe, task, sets)
         _keep(place, found)
         return found
-    columns, about = kept
+    columns, about = kept.columns, kept.about
     rows: dict[str, Sequence[Row]] = {}
     for name in SPLITS:
         if name in about["stored"]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -29,7 +29,7 @@ _COLUMNS: dict[str, Any] = {
     "target_bytes": np.int32,  # of every example
     "examples": np.int32,  # of every row: how many it has, 0 where it was refused
 }
-_FORM = 2
+_FORM = 3
 _CHUNK = 2**20
 _ROWS = 4096
 
@@ -54,6 +54,10 @@ class Table(Sequence[list[Example]]):
     """Where what belongs to a row, an example, a part begins, by the column that counts it."""
     rows: NDArray[np.int64]
     """The table's row behind each row of this view."""
+    sums: Mapping[str, str] = field(default_factory=dict)
+    """Column -> sha256 of its bytes, of a table on disk."""
+    used: tuple[int, ...] = ()
+    """The token ids that occur in a table on disk."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,6 +81,11 @@ class Table(Sequence[list[Example]]):
     def plain(self) -> bool:
         """Whether these are all rows of the table, in its order."""
         return len(self.rows) == len(self.columns["examples"]) and bool((np.diff(self.rows) == 1).all())
+
+    @property
+    def filled(self) -> int:
+        """Rows of the whole table that have examples."""
+        return int((self.columns["examples"] > 0).sum())
 
     def per_example(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row, sum over its parts) of every example, of a column that counts something of each part."""
@@ -117,6 +126,7 @@ class Writer:
         self.names: list[str] = []
         self.refused: list[Refused] = []
         self.rows = 0
+        self.used = np.empty(0, np.int32)
 
     @property
     def folder(self) -> Path:
@@ -131,7 +141,11 @@ class Writer:
                 self.refused.append(replace(row, row=self.rows))
             kept.append([] if isinstance(row, Refused) else row)
             self.rows += 1
-        for name, values in _columns_of(kept, self.names).items():
+        self._append(_columns_of(kept, self.names))
+
+    def _append(self, columns: Columns) -> None:
+        self.used = np.union1d(self.used, columns["ids"])
+        for name, values in columns.items():
             self.columns.append(name, values)
 
     def join(self, table: Table) -> None:
@@ -140,13 +154,15 @@ class Writer:
         columns = {**table.columns, "name": numbers[table.columns["name"]] if len(numbers) else table.columns["name"]}
         self.refused += [replace(row, row=self.rows + row.row) for row in table.refused]
         self.rows += len(table.columns["examples"])
+        self.used = np.union1d(self.used, np.array(table.used, np.int32))
         for name, values in columns.items():
             for at in range(0, len(values), _CHUNK):
                 self.columns.append(name, values[at : at + _CHUNK])
 
     def close(self) -> None:
         """The table is complete. Raises StorageError."""
-        self.columns.close({"names": self.names, "refused": [vars(row) for row in self.refused]})
+        refused = [vars(row) for row in self.refused]
+        self.columns.close({"names": self.names, "refused": refused, "used": self.used.tolist()})
 
     def drop(self) -> None:
         """Leave nothing behind."""
@@ -185,30 +201,25 @@ def _number(name: str, names: list[str]) -> int:
 
 def digest(examples: Sequence[list[Example]]) -> str:
     """sha256 of all that training makes of some rows' examples, the same whether they lie on disk or in memory."""
-    names: list[str] = []
-    sums = {name: hashlib.sha256() for name in _COLUMNS if name not in ("cut", "lost")}
-    if isinstance(examples, Table) and examples.plain:
-        names += examples.names
-        for name, running in sums.items():
-            for at in range(0, len(examples.columns[name]), _CHUNK):
-                running.update(examples.columns[name][at : at + _CHUNK].tobytes())
+    read = [name for name in _COLUMNS if name not in ("cut", "lost")]
+    if isinstance(examples, Table) and examples.plain and examples.sums:
+        said = [list(examples.names), [examples.sums[name] for name in read]]
     else:
+        names: list[str] = []
+        sums = {name: hashlib.sha256() for name in read}
         for at in range(0, len(examples), _ROWS):
             columns = _columns_of(examples[at : at + _ROWS], names)
-            for name, running in sums.items():
-                running.update(columns[name].tobytes())
-    said = [names, [running.hexdigest() for running in sums.values()]]
+            for name in read:
+                sums[name].update(columns[name].tobytes())
+        said = [names, [sums[name].hexdigest() for name in read]]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def used_ids(examples: Sequence[list[Example]]) -> Iterable[int]:
     """The token ids that occur in some rows."""
-    if not isinstance(examples, Table) or not examples.plain:
-        return {i for row in examples for example in row for part in example.parts.values() for i in part.ids}
-    ids = examples.columns["ids"]
-    found = [np.unique(ids[at : at + _CHUNK]) for at in range(0, len(ids), _CHUNK)]
-    different: list[int] = np.unique(np.concatenate([np.empty(0, np.int32), *found])).tolist()
-    return different
+    if isinstance(examples, Table) and examples.sums and len(examples.without_refused()) == examples.filled:
+        return examples.used
+    return {i for row in examples for example in row for part in example.parts.values() for i in part.ids}
 
 
 def lengths(examples: Sequence[list[Example]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -251,9 +262,9 @@ def open_table(place: Path) -> Table | None:
     found = open_columns(place, _COLUMNS, _FORM)
     if found is None:
         return None
-    columns, about = found
-    refused = tuple(Refused(**row) for row in about["refused"])
-    return table_of(columns, tuple(about["names"]), refused)
+    refused = tuple(Refused(**row) for row in found.about["refused"])
+    made = table_of(found.columns, tuple(found.about["names"]), refused)
+    return replace(made, sums=found.sums, used=tuple(found.about["used"]))
 
 
 def table_of(columns: Columns, names: tuple[str, ...], refused: tuple[Refused, ...]) -> Table:

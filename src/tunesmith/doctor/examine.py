@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from tunesmith import plugins
 from tunesmith.contracts import Row
 from tunesmith.data.rows import select
-from tunesmith.data.split import sampled
 from tunesmith.doctor.case import Case, Check
 from tunesmith.doctor.finding import Finding
 
 MOST = 100_000
-"""Rows of a split that checks look at, but for those that look at all: a fixed sample of larger ones."""
+"""Rows of a split that checks look at, but for those that look at all: as many from all over a larger one."""
 
 
 def examine(case: Case, *, quick: bool = False, most: int = MOST) -> list[Finding]:
     """What is wrong with the rows, the gravest first; `quick` leaves out what takes long."""
-    kept = {name: sampled(rows, most) for name, rows in case.rows.items()}
+    kept = {name: _spread(len(rows), most) for name, rows in case.rows.items()}
     small = replace(case, rows={name: _some(rows, kept[name]) for name, rows in case.rows.items()})
     found: list[Finding] = []
     for name in plugins.names("checks"):
@@ -33,6 +32,11 @@ def examine(case: Case, *, quick: bool = False, most: int = MOST) -> list[Findin
         else:
             found += [_of_whole(finding, kept) for finding in check.find(small)]
     return sorted(found, key=lambda finding: not finding.stops)
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most that many positions, evenly spread."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def _some(rows: Sequence[Row], kept: NDArray[np.int64]) -> Sequence[Row]:

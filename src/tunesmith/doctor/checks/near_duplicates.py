@@ -1,0 +1,119 @@
+"""Rows whose every text is nearly the same as another row's: a word or a letter apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.contracts import Row
+from tunesmith.data.rows import contents
+from tunesmith.doctor import minhash
+from tunesmith.doctor.case import Case, asked
+from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
+
+quick = False
+_ALIKE = 0.7
+"""Of two texts' n-grams: half a sentence's words in common have less, a changed word in a question has more."""
+_HALF = 70
+
+
+def find(case: Case) -> list[Finding]:
+    """`near-duplicate`, within each split and between two; exact copies are found elsewhere."""
+    names = list(case.rows)
+    rows = [row for name in names for row in case.rows[name]]
+    side = np.repeat(np.arange(len(names)), [len(case.rows[name]) for name in names])
+    first, second, capped = _alike(rows)
+    note = "; some texts are so common that not all of their pairs were looked at" if capped else ""
+    found = []
+    for name in range(len(names)):
+        inside = (side[first] == name) & (side[second] == name)
+        if inside.any():
+            found.append(_within(names[name], rows, first[inside], second[inside], len(case.rows[names[name]]), note))
+        for other in range(name + 1, len(names)):
+            across = (side[first] == name) & (side[second] == other)
+            if across.any():
+                sides = (names[name], names[other])
+                found.append(_across(sides, rows, first[across], second[across], len(case.rows[sides[1]]), note))
+    return found
+
+
+def _alike(rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+    """(lesser, greater) numbers of near-duplicate rows, and whether some pairs were not looked at."""
+    texts = [asked(row) for row in rows]
+    plain = [[minhash.plain(text) for text in columns.values()] for columns in texts]
+    known = [k for k, columns in enumerate(plain) if any(columns)]
+    pairs = minhash.pairs([" | ".join(plain[k]) for k in known], _ALIKE)
+    numbers = np.array(known, np.int64)
+    first, second = numbers[pairs.left], numbers[pairs.right]
+    sums = contents(rows)
+    kept = sums[first] != sums[second]
+    if kept.any() and max(map(len, plain)) > 1:  # the same long context with another question is another row
+        kept &= np.array([_every(plain[a], plain[b]) for a, b in zip(first.tolist(), second.tolist(), strict=True)])
+    return first[kept], second[kept], pairs.capped
+
+
+def _every(first: Sequence[str], second: Sequence[str]) -> bool:
+    return len(first) == len(second) and all(
+        a == b or minhash.similarity(a, b) >= _ALIKE for a, b in zip(first, second, strict=True)
+    )
+
+
+def _within(
+    split: str, rows: Sequence[Row], first: NDArray[np.int64], second: NDArray[np.int64], of: int, note: str
+) -> Finding:
+    members, inverse = np.unique(np.concatenate([first, second]), return_inverse=True)
+    root = minhash.clusters(len(members), inverse[: len(first)], inverse[len(first) :])
+    again = [k for k in range(len(members)) if root[k] != k]
+    kept = {k: int(root[k]) for k in again}
+    agree = [k for k in again if _label(rows[members[k]]) == _label(rows[members[kept[k]]])]
+    differ = len(again) - len(agree)
+    why = "rows that say nearly the same count several times" + (
+        f"; {differ} of them have another label than the row they are like, so one of the two may be wrong"
+        if differ
+        else ""
+    )
+    ordered = sorted(again, key=lambda k: (k in set(agree), k)) if differ else again
+    return about(
+        "near-duplicate",
+        split,
+        [rows[members[k]] for k in ordered],
+        of,
+        why,
+        f"keep one of each{note}",
+        shown=[_both(rows[members[k]], rows[members[kept[k]]]) for k in ordered[:EXAMPLES]],
+        remove=[rows[members[k]].id for k in agree] if split == "train" else (),
+    )
+
+
+def _across(
+    sides: tuple[str, str],
+    rows: Sequence[Row],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    of: int,
+    note: str,
+) -> Finding:
+    partner = {int(b): int(a) for a, b in zip(first[::-1], second[::-1], strict=True)}
+    later = sorted(partner)
+    return about(
+        "near-duplicate",
+        "/".join(sides),
+        [rows[k] for k in later],
+        of,
+        f"{sides[0]} has rows that say nearly the same, so that a score on {sides[1]} flatters",
+        f"remove them from {sides[0]}{note}",
+        shown=[_both(rows[k], rows[partner[k]]) for k in later[:EXAMPLES]],
+        side=sides[1],
+        remove=sorted({rows[k].id for k in first.tolist()}) if sides[0] == "train" else (),
+    )
+
+
+def _label(row: Row) -> str:
+    return repr([value for name, value in sorted(row.values.items()) if name.startswith("label")])
+
+
+def _both(row: Row, like: Row) -> str:
+    texts = [brief(" | ".join(asked(one).values()), _HALF) for one in (row, like)]
+    return f"{texts[0]} ~ {texts[1]} ({like.place.rpartition('/')[2]})"
