@@ -34,10 +34,11 @@ class Check(Protocol):
 
 
 def asked(row: Row) -> dict[str, str]:
-    """Column -> the text that the model reads there and is not to predict. Of a chat, all but the assistant's turns."""
+    """Column -> the text that the model reads there and is not to predict. Of a chat, all but the assistant's turns; of
+    an image, nothing."""
     texts: dict[str, str] = {}
     for name, value in row.values.items():
-        if name.startswith(("label", "beside")) or name.endswith("_sha256"):
+        if name.startswith(("label", "beside")) or name.endswith("_sha256") or f"{name}_sha256" in row.values:
             continue
         if isinstance(value, str):
             texts[name] = value
@@ -51,7 +52,8 @@ def answered(row: Row) -> list[str]:
     texts: list[str] = []
     for name, value in row.values.items():
         if _is_chat(value):
-            texts += [words for role, words in turns(value) if role == "assistant"]
+            said = [message for message in value if not message.get("tool_calls")]  # a call has no words
+            texts += [words for role, words in turns(said) if role == "assistant"]
         elif name.startswith("label") and name not in ("label_type", "label_mended"):
             texts += _leaves(value)
     return texts

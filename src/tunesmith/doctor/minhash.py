@@ -19,8 +19,10 @@ _NGRAM = 4
 _HASHES = 128
 _ROWS = 4
 """Of a band: a pair with similarity s shares one of 32 bands with probability 1 - (1 - s^4)^32, .97 at s = .56."""
-_MOST = 60
-"""Texts of a bucket that are compared with one another; of fuller ones, each with the ones beside it."""
+_MOST = 24
+"""Texts of a bucket that are compared with one another; of fuller ones, each with the three behind it."""
+_NEAREST = 8
+"""Other texts that a text is compared with in full: those whose signatures are most like its own."""
 _CHUNK = 8192
 _NOISE = re.compile(r"[\W_]+")
 
@@ -84,11 +86,14 @@ def pairs(texts: Sequence[str], least: float) -> Pairs:
     if not candidates:
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), capped)
     both = np.unique(np.sort(np.concatenate(candidates), 1), axis=0)
-    alike = _near(signed, both, least)
-    both = both[alike]
+    likeness = _likeness(signed, both)
+    near = likeness >= least - 3 * (least * (1 - least) / _HASHES) ** 0.5  # three deviations of the estimate
+    both, likeness = both[near], likeness[near]
+    first = _nearest(both[:, 0], likeness) | _nearest(both[:, 1], likeness)
+    capped |= not first.all()
+    both = both[first]
     kept = np.array([similarity(texts[a], texts[b]) >= least for a, b in both.tolist()], bool)
-    both = both[kept] if len(both) else both
-    return Pairs(both[:, 0], both[:, 1], capped)
+    return Pairs(both[kept, 0], both[kept, 1], capped)
 
 
 def _of_bucket(bucket: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -98,14 +103,22 @@ def _of_bucket(bucket: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.stack([ordered[:-k], ordered[k:]], 1) for k in (1, 2, 3)])
 
 
-def _near(signed: NDArray[np.uint32], both: NDArray[np.int64], least: float) -> NDArray[np.bool_]:
-    """Which pairs' signatures agree often enough to be compared in full: three deviations below what is asked."""
-    bound = least - 3 * (least * (1 - least) / _HASHES) ** 0.5
-    found = np.empty(len(both), bool)
+def _likeness(signed: NDArray[np.uint32], both: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The share of hash functions that agree, an estimate of the similarity: [pairs]."""
+    found = np.empty(len(both))
     for at in range(0, len(both), _CHUNK):
         part = both[at : at + _CHUNK]
-        found[at : at + _CHUNK] = (signed[part[:, 0]] == signed[part[:, 1]]).mean(1) >= bound
+        found[at : at + _CHUNK] = (signed[part[:, 0]] == signed[part[:, 1]]).mean(1)
     return found
+
+
+def _nearest(side: NDArray[np.int64], likeness: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which pairs are among the likest of their text on one side."""
+    order = np.lexsort((-likeness, side))
+    rank = np.empty(len(side), np.int64)
+    sorted_side = side[order]
+    rank[order] = np.arange(len(side)) - np.searchsorted(sorted_side, sorted_side)
+    return rank < _NEAREST
 
 
 def similarity(first: str, second: str) -> float:

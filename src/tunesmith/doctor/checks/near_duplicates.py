@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tunesmith.contracts import Row
 from tunesmith.data.rows import contents
 from tunesmith.doctor import minhash
-from tunesmith.doctor.case import Case, asked
+from tunesmith.doctor.case import Case, answered, asked
 from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
 
 quick = False
@@ -41,8 +41,7 @@ def find(case: Case) -> list[Finding]:
 
 def _alike(rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """(lesser, greater) numbers of near-duplicate rows, and whether some pairs were not looked at."""
-    texts = [asked(row) for row in rows]
-    plain = [[minhash.plain(text) for text in columns.values()] for columns in texts]
+    plain = [[minhash.plain(text) for text in _texts(row)] for row in rows]
     known = [k for k, columns in enumerate(plain) if any(columns)]
     pairs = minhash.pairs([" | ".join(plain[k]) for k in known], _ALIKE)
     numbers = np.array(known, np.int64)
@@ -52,6 +51,12 @@ def _alike(rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64], b
     if kept.any() and max(map(len, plain)) > 1:  # the same long context with another question is another row
         kept &= np.array([_every(plain[a], plain[b]) for a, b in zip(first.tolist(), second.tolist(), strict=True)])
     return first[kept], second[kept], pairs.capped
+
+
+def _texts(row: Row) -> list[str]:
+    """What must be alike: all that the model reads, and in a chat what it is to say, which is no label but the row."""
+    texts = list(asked(row).values())
+    return [*texts, "\n".join(answered(row))] if "messages" in row.values else texts
 
 
 def _every(first: Sequence[str], second: Sequence[str]) -> bool:

@@ -1,0 +1,56 @@
+"""Texts in other languages than nearly all, and translations that were left in the source's language."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tunesmith.doctor.case import Case, asked
+from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
+from tunesmith.doctor.language import language
+
+quick = False
+_RARE = 0.05
+"""Of the rows whose language can be told: a language of which there are fewer is a stranger among them."""
+_FEWEST = 30
+
+
+def find(case: Case) -> list[Finding]:
+    """`language-mix` (few rows in another language) and `untranslated`."""
+    told = {split: [language(" ".join(asked(row).values())) for row in rows] for split, rows in case.rows.items()}
+    counts = Counter(name for names in told.values() for name in names if name)
+    total = sum(counts.values())
+    rare = {name for name, count in counts.items() if count < _RARE * total} if total >= _FEWEST else set()
+    usual = [name for name, count in counts.most_common() if count >= _RARE * total]
+    found: list[Finding] = []
+    for split, rows in case.rows.items():
+        odd = [k for k, name in enumerate(told[split]) if name in rare]
+        if odd:
+            here = Counter(told[split][k] for k in odd)
+            said = ", ".join(f"{name} ({count:,})" for name, count in here.most_common(5))
+            shown = [f"{told[split][k]}: {brief(' '.join(asked(rows[k]).values()), 100)}" for k in odd[:EXAMPLES]]
+            why = f"nearly all texts are in {', '.join(usual)}; these look like {said}"
+            hint = "are they meant to be here? too few to be learned, they are noise, or a slice to be scored apart"
+            found.append(about("language-mix", split, [rows[k] for k in odd], len(rows), why, hint, shown=shown))
+    return found + _untranslated(case)
+
+
+def _untranslated(case: Case) -> list[Finding]:
+    found = []
+    for split, rows in case.rows.items() if case.task == "translation" else ():
+        pairs = [(language(str(row.values.get("source", ""))), language(_reference(row.values))) for row in rows]
+        targets = Counter(target for _, target in pairs if target)
+        usual = targets.most_common(1)[0][0] if targets else ""
+        odd = [k for k, (source, target) in enumerate(pairs) if target and target == source != usual]
+        if odd:
+            why = f"the translation is in the source's language ({pairs[odd[0]][0]}), not in {usual}"
+            shown = [brief(_reference(rows[k].values)) for k in odd[:EXAMPLES]]
+            chosen = [rows[k] for k in odd]
+            found.append(about("untranslated", split, chosen, len(rows), why, "translate or remove them", shown=shown))
+    return found
+
+
+def _reference(values: Mapping[str, Any]) -> str:
+    references = values.get("label_references")
+    return str(references[0]) if isinstance(references, list | tuple) and references else ""

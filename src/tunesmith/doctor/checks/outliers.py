@@ -1,0 +1,74 @@
+"""Rows unlike nearly all others: by length, by script, by what a wrong encoding leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunesmith.contracts import Row
+from tunesmith.doctor.case import Case, asked
+from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
+from tunesmith.doctor.script import script
+
+quick = False
+_FEWEST = 50
+_FAR = 6.0
+"""Scaled median deviations of the logarithm of the length: of a normal spread two in 10^9 are as far."""
+_LEAST = 0.35
+"""The spread is taken to be at least this (a factor of 1.4): texts of one length are not outliers by a word."""
+_RARE = 0.01
+"""Of the rows; a script that fewer have is odd among them."""
+_BROKEN = ("\ufffd", "Ã©", "Ã¨", "Ã¼", "Ã¶", "Ã¤", "Ã±", "Ã§", "â€™", "â€œ", "â€", "Â£", "Â ", "ï»¿", "Ð°Ð", "ÐµÑ")
+
+
+def find(case: Case) -> list[Finding]:
+    """`length-outlier`, `script-outlier` and `mojibake`."""
+    every = [" ".join(asked(row).values()) for rows in case.rows.values() for row in rows]
+    if not any(every):
+        return []
+    counts = Counter(script(text) for text in every)
+    total = sum(count for name, count in counts.items() if name)
+    rare = {name for name, count in counts.items() if name and count < _RARE * total} if total >= _FEWEST else set()
+    found: list[Finding] = []
+    for split, rows in case.rows.items():
+        texts = [" ".join(asked(row).values()) for row in rows]
+        found += _lengths(split, rows, texts)
+        odd = [k for k, text in enumerate(texts) if script(text) in rare]
+        if odd:
+            usual = counts.most_common(1)[0][0]
+            here = ", ".join(name for name, _ in Counter(script(texts[k]) for k in odd).most_common(3))
+            why = f"they are written in {here}, nearly all others in {usual}"
+            found.append(_about("script-outlier", split, rows, texts, odd, why, "are they meant to be here?"))
+        broken = [k for k, text in enumerate(texts) if any(mark in text for mark in _BROKEN)]
+        if broken:
+            why = "they hold what a wrong encoding leaves (such as Ã© for é), which no one will type"
+            found.append(_about("mojibake", split, rows, texts, broken, why, "read the source again as UTF-8"))
+    return found
+
+
+def _lengths(split: str, rows: Sequence[Row], texts: Sequence[str]) -> list[Finding]:
+    if len(rows) < _FEWEST:
+        return []
+    sizes = np.log1p([len(text) for text in texts])
+    middle = float(np.median(sizes))
+    spread = max(1.4826 * float(np.median(np.abs(sizes - middle))), _LEAST)
+    far = np.abs(sizes - middle) / spread
+    odd = [int(k) for k in np.argsort(-far, kind="stable") if far[k] > _FAR]
+    if not odd:
+        return []
+    low, high = (max(0, round(np.expm1(middle + sign * _FAR * spread))) for sign in (-1, 1))
+    why = (
+        f"half of all texts have {round(np.expm1(middle)):,} characters or fewer; these lie outside {low:,} to {high:,}"
+    )
+    hint = "look whether several rows stand in one, or one is cut"
+    shown = [f"{len(texts[k]):,} characters: {brief(texts[k], 90)}" for k in odd[:EXAMPLES]]
+    return [about("length-outlier", split, [rows[k] for k in odd], len(rows), why, hint, shown=shown)]
+
+
+def _about(
+    kind: str, split: str, rows: Sequence[Row], texts: Sequence[str], chosen: Sequence[int], why: str, hint: str
+) -> Finding:
+    shown = [brief(texts[k]) for k in chosen[:EXAMPLES]]
+    return about(kind, split, [rows[k] for k in chosen], len(rows), why, hint, shown=shown)
