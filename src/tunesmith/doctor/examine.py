@@ -18,8 +18,13 @@ MOST = 100_000
 """Rows of a split that checks look at, but for those that look at all: as many from all over a larger one."""
 
 
-def examine(case: Case, *, quick: bool = False, most: int = MOST) -> list[Finding]:
-    """What is wrong with the rows, the gravest first; `quick` leaves out what takes long."""
+MOST_QUICK = 20_000
+"""The same before a training."""
+
+
+def examine(case: Case, *, quick: bool = False, most: int | None = None) -> list[Finding]:
+    """What is wrong with the rows, the gravest first; `quick` leaves out what takes long, and looks at fewer rows."""
+    most = most or (MOST_QUICK if quick else MOST)
     kept = {name: _spread(len(rows), most) for name, rows in case.rows.items()}
     small = replace(case, rows={name: _some(rows, kept[name]) for name, rows in case.rows.items()})
     found: list[Finding] = []

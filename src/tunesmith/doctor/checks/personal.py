@@ -12,10 +12,16 @@ from tunesmith.doctor.finding import EXAMPLES, Finding, about
 quick = False
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,4}[a-zA-Z]{2,24}(?![\w@])")
-_CARD = re.compile(r"(?<![\w.,-])(?:\d[ -]?){12,18}\d(?![\w-]|[.,]\d)")
+_GROUPED = r"(?<!\d{4}[ -])(?<![A-Z]{2}\d{2} )"
+"""Not a part of a longer number in groups."""
+_CARD = re.compile(
+    rf"(?<![\w.,-]){_GROUPED}"
+    r"(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}|\d{4}([ -])\d{6}\2\d{4,5})(?![\w-]|[.,]\d)"
+)
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
 _PHONE = re.compile(
-    r"(?<![\w.,/:+=$€£-])(?:"
+    rf"(?<![\w.,/:+=$€£-]){_GROUPED}"
+    r"(?:"
     r"\+[1-9]\d{0,2}(?:[ .()/-]{0,2}\d{1,4}){2,6}"  # international
     r"|\(\d{3}\) ?\d{3}[ .-]?\d{4}|[2-9]\d{2}[.-]\d{3}[.-]\d{4}"  # North America
     r"|0\d{9,10}|0\d{2,5}[ /-]\d{3,4}[ -]?\d{3,5}(?:[ -]\d{2,4})?"  # most of Europe, from the trunk's 0
