@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.console import Screen
-from tunesmith.errors import DataError, RecipeError, RunError
+from tunesmith.errors import RecipeError, RunError
 from tunesmith.rundir import RunDir, list_runs, open_run, write_bytes
 
 if TYPE_CHECKING:
@@ -380,15 +380,17 @@ def read_recipe(
     if len(what) > 2:
         raise RecipeError("too many arguments", where=" ".join(what), hint="RECIPE, or MODEL FILE")
     rows = what[-1]
-    if not Path(rows).exists():
-        raise DataError("there is no such file", where=rows)
-    model = what[0] if len(what) == 2 else _usual_model(Path(rows), task)
+    if "://" not in rows:
+        from tunesmith.data.files import find_files
+
+        find_files(rows)
+    model = what[0] if len(what) == 2 else _usual_model(rows, task)
     return recipefile.build({"model": model, "data": {"train": rows}}, changes, source="command line"), None
 
 
-def _usual_model(rows: Path, task: str | None) -> str:
-    from tunesmith.data import infer
+def _usual_model(rows: str, task: str | None) -> str:
+    from tunesmith.data import infer, sources
     from tunesmith.models import catalog
 
-    guess = infer.infer(rows, {}, task)
+    guess = infer.infer(Path(sources.fetched(rows, None, lambda _: None)), {}, task)
     return catalog.recommend(guess.task)[0][0].name

@@ -13,7 +13,7 @@ import numpy as np
 
 from tunesmith import encoding, plugins
 from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
-from tunesmith.data import infer, splits, tokens
+from tunesmith.data import infer, sources, splits, tokens
 from tunesmith.data.batches import Plan
 from tunesmith.data.content import SOURCE
 from tunesmith.data.read import refuse_bad
@@ -139,6 +139,7 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
 
     Raises RecipeError for a task that the model cannot do.
     """
+    recipe = sources.local(recipe, say)
     values: dict[str, Any] = {}
     if recipe.task is None or _needs_columns(recipe):
         chosen = recipe.task.name if recipe.task else None

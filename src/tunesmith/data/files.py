@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,57 +12,149 @@ from typing import Any
 from tunesmith import plugins
 from tunesmith.contracts import BadRow
 from tunesmith.data.formats.image_folder import holds_images
+from tunesmith.data.textfile import bare, open_bytes
 from tunesmith.errors import DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
+_SHARD = re.compile(r"[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{6,})?$")
+_ABOUT = re.compile(
+    r"[._]|(?:readme|license|licence|source|labels|notice|changelog|dataset_infos?)(?:\.|$)|.*\.md$", re.I
+)
+_TAGGED = re.compile(r"^\S+(?:[ \t]+\S+)*[ \t](?:O|[BIESLU]-\S+)\s*$")
+_HEAD = 2**16
+_LINES = 40
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def format_of(path: Path, given: str | None = None) -> Any:
-    """The format module for a file. Raises DataError when its name does not tell."""
+    """The format module for a file: by its ending, else by what it holds. Raises DataError when neither tells."""
     if given is not None:
         return plugins.load("formats", given)
     if path.is_dir():
         return plugins.load("formats", "image-folder")
-    suffix = path.suffix.lower()
+    named = _by_suffix(path)
+    if named is not None and named not in ("text", "json"):
+        return plugins.load("formats", named)
+    seen = sniff(path, 2 if named == "json" else 1)
+    if named is None or (named, seen) in (("text", "conll"), ("text", "jsonl"), ("json", "jsonl")):
+        named = seen
+    if named is None:
+        raise DataError(
+            f"neither name nor content says what kind of file it is: `{path.name}`",
+            where=str(path),
+            hint="set `data.format` to one of " + ", ".join(plugins.names("formats")),
+        )
+    return plugins.load("formats", named)
+
+
+def _by_suffix(path: Path) -> str | None:
+    suffix = bare(path).suffix.lower()
     for name in plugins.names("formats"):
-        module = plugins.load("formats", name)
-        if suffix in module.suffixes:
-            return module
-    raise DataError(
-        f"the name does not say what kind of file it is: `{path.name}`",
-        where=str(path),
-        hint="set `data.format` to one of " + ", ".join(plugins.names("formats")),
-    )
+        if suffix in plugins.load("formats", name).suffixes:
+            return name
+    return None
 
 
-def find_files(path: Path) -> dict[str, list[Path]]:
-    """Split -> files, for a file (all of it is `train`) or a folder laid out by split. Raises DataError."""
+def sniff(path: Path, rows: int = 1) -> str | None:
+    """The format of a file by its first bytes; None where they do not tell, or it cannot be read. JSON Lines are told by
+    `rows` lines at least."""
+    try:
+        with open_bytes(path) as file:
+            head = file.read(_HEAD)
+    except DataError:
+        return None
+    if head[:4] == b"PAR1":
+        return "parquet"
+    text = head.decode("utf-8-sig", errors="replace")
+    lines = [line for line in text.splitlines()[: _LINES + 1] if line.strip()]
+    whole = lines[: max(1, len(lines) - (len(head) == _HEAD))]  # the last may be cut
+    if not whole:
+        return None
+    if text.lstrip()[:1] == "[":
+        return "json"
+    if whole[0].lstrip()[:1] == "{":
+        return "jsonl" if len(whole) >= rows and all(map(_is_row, whole[:2])) else "json"
+    if len(whole) >= 3 and all(_TAGGED.search(line) for line in whole if not line.startswith(("#", "-DOCSTART-"))):
+        return "conll"
+    for mark, name in (("\t", "tsv"), (",", "csv"), (";", "csv")):
+        counts = [line.count(mark) for line in whole[:5]]
+        if counts[0] and len(whole) > 1 and sum(count >= counts[0] for count in counts) >= 0.8 * len(counts):
+            return name
+    return None
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is an object that holds no list of rows itself."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not any(isinstance(value.get(name), list) for name in ("data", "rows"))
+
+
+def find_files(given: str | Path) -> dict[str, list[Path]]:
+    """Split -> files: of a file, a pattern or a folder of files all are `train`; of a folder laid out by split, each
+    split's, in one file, several shards or a folder. Raises DataError."""
+    path = Path(given)
     if path.is_file():
         return {"train": [path]}
-    if holds_images(path) and not any(_split(entry) in SPLITS for entry in path.iterdir()):
-        return {"train": [path]}
     if not path.exists():
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError("there is no such file", where=str(path), hint=did_you_mean(path.name, near) if near else None)
+        return {"train": _matching(path)}
     if not path.is_dir():
         raise DataError("this is neither a file nor a folder", where=str(path))
+    if holds_images(path) and not any(_split(entry) in SPLITS for entry in path.iterdir()):
+        return {"train": [path]}
+    inner = path / "data"
+    named = any(_split(entry) in SPLITS for entry in _entries(path))
+    if not named and inner.is_dir() and any(_split(entry) in SPLITS for entry in _entries(inner)):
+        return find_files(inner)
+    if named:
+        return _by_split(path)
+    parts = [e.name for e in _entries(path) if e.is_dir() and any(_split(inside) in SPLITS for inside in _entries(e))]
+    if parts:
+        raise DataError(
+            f"the folder has several parts, each with splits of its own: {', '.join(parts[:20])}",
+            where=str(path),
+            hint=f"name one, such as `{path / parts[0]}`, or all in a list",
+        )
+    return {"train": _alike(path)}
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that a pattern such as `rows/*.jsonl` names, in order."""
+    if not any(mark in str(pattern) for mark in "*?["):
+        near = [p.name for p in pattern.parent.iterdir()] if pattern.parent.is_dir() else []
+        hint = did_you_mean(pattern.name, near) if near else None
+        raise DataError("there is no such file", where=str(pattern), hint=hint)
+    found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
+    files = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        raise DataError("no file is called like this pattern", where=str(pattern))
+    return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, but for what is hidden or about it rather than of it."""
+    return [entry for entry in sorted(folder.iterdir()) if not _ABOUT.match(entry.name)]
+
+
+def _by_split(path: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for entry in sorted(path.iterdir()):
+    for entry in _entries(path):
         split = _split(entry)
-        if split not in SPLITS or entry.name.startswith("."):
+        if split not in SPLITS:
             continue
         inside = entry.is_dir() and not holds_images(entry)
-        files = sorted(p for p in entry.iterdir() if p.is_file()) if inside else [entry]
-        if split in found:
+        files = _alike(entry) if inside and _entries(entry) else [] if inside else [entry]
+        if split in found and not (_shard(entry) and all(_shard(other) for other in found[split])):
             raise DataError(
                 f"the folder has two sources for `{split}`: {found[split][0].name} and {entry.name}",
                 where=str(path),
                 hint="name the files in `data.train`, `data.validation` and `data.test`",
             )
         if files:
-            found[split] = files
+            found.setdefault(split, []).extend(files)
     if "train" not in found:
         raise DataError(
             "the folder has no training rows",
@@ -70,9 +164,39 @@ def find_files(path: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _alike(folder: Path) -> list[Path]:
+    """The data files of a folder, or of its folders where it has none itself: of one format."""
+    inside = [entry for entry in _entries(folder) if entry.is_file()]
+    files = inside or [
+        entry for below in _entries(folder) if below.is_dir() for entry in _entries(below) if entry.is_file()
+    ]
+    kinds = {path: _by_suffix(path) for path in files}
+    known = [path for path in files if kinds[path] is not None] or files
+    if not known:
+        raise DataError(
+            "the folder has no file of rows",
+            where=str(folder),
+            hint="put .csv, .jsonl ... files in it, or `train.*` with `validation.*` and `test.*`",
+        )
+    other = next((path for path in known if kinds[path] != kinds[known[0]]), None)
+    if other is not None:
+        raise DataError(
+            f"the folder has files of several formats: {known[0].name} and {other.name}",
+            where=str(folder),
+            hint="name those that are meant with a pattern, such as `rows/*.jsonl`",
+        )
+    return known
+
+
 def _split(entry: Path) -> str:
-    """The split that a file or folder is called by."""
-    return _OTHER_NAMES.get(entry.stem.lower(), entry.stem.lower())
+    """The split that a file or folder is called by: `train.csv.gz`, `valid`, `test-00000-of-00002.parquet`."""
+    name = entry.name if entry.is_dir() else bare(entry).stem
+    name = _SHARD.sub("", name.lower())
+    return _OTHER_NAMES.get(name, name)
+
+
+def _shard(entry: Path) -> bool:
+    return entry.is_file() and _SHARD.search(bare(entry).stem) is not None
 
 
 def raw_rows(path: Path, given: str | None = None) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:

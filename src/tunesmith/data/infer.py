@@ -48,7 +48,7 @@ def infer(
     if task is None:
         if file.is_dir():
             return Guess("image-classification", {}, "the folders hold images")
-        for look in (_chat, _entities, _questions, _searches, _summaries, _translations):
+        for look in (_plain, _chat, _entities, _questions, _searches, _summaries, _translations):
             found = look(names, rows)
             if found is not None:
                 return found
@@ -70,6 +70,12 @@ def infer(
     columns |= {"text": text, "label": label}
     shown = text if isinstance(text, str) else " + ".join(text)
     return Guess("text-classification", columns, f"text is `{shown}`, label is `{label}`")
+
+
+def _plain(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    if list(names) != ["text"] or not _running([row.get("text") for row in rows]):
+        return None
+    return Guess("text-generation", {}, "there is nothing but `text`")
 
 
 def _chat(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:

@@ -19,6 +19,7 @@ from tunesmith.contracts import BadRow, Column, Purpose, Row, Task
 from tunesmith.data.files import raw_rows
 from tunesmith.data.rows import RowWriter, StoredRows, open_rows
 from tunesmith.data.sums import of_code, sha256
+from tunesmith.data.textfile import PACKED
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.recipefile import task_as_json
 
@@ -114,7 +115,7 @@ def _stored(
 def _size(path: Path) -> int:
     if path.is_dir():  # images: a row is a path
         return 0
-    packed = path.suffix.lower() in (".gz", ".zst", ".parquet")
+    packed = path.suffix.lower() in (*PACKED, ".parquet")
     return path.stat().st_size * (_UNPACKED if packed else 1)
 
 

@@ -1,15 +1,73 @@
-"""Text files as users have them: byte-order marks, other encodings, lines that end in any way."""
+"""Text files as users have them: packed or not, byte-order marks, other encodings, lines that end in any way."""
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from tunesmith.errors import DataError
 
+PACKED = (".gz", ".zst")
+_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}
 _WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+LONGEST = 2**28
+"""Bytes of one line: more is no text, but what a packed file of zeros unpacks to."""
+
+
+def bare(path: Path) -> Path:
+    """The path without the ending of its packing: `rows.csv` of `rows.csv.gz`."""
+    return path.with_suffix("") if path.suffix.lower() in PACKED else path
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked as they are read where it is packed (gzip, zstandard), whatever its name.
+
+    Raises DataError for a file that cannot be read or is empty, and where a packed one is cut short or damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+            if not head:
+                raise DataError("the file is empty", where=str(path))
+            file.seek(0)
+            packing = _MAGIC.get(head[:2], "")
+            if packing == ".gz":
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=file))
+            elif packing == ".zst":
+                yield cast(BinaryIO, io.BufferedReader(_zstandard(file)))
+            else:
+                yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise _damaged(path, fault) from None
+    except OSError as fault:
+        if fault.errno is None:  # of the library that unpacks
+            raise _damaged(path, fault) from None
+        raise DataError(f"the file cannot be read: {fault.strerror}", where=str(path)) from None
+
+
+def _zstandard(file: BinaryIO) -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise DataError(
+            "zstandard files need the package pyarrow", where=file.name, hint="pip install 'tunesmith[parquet]'"
+        ) from None
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(file), "zstd")
+
+
+def _damaged(path: Path, fault: Exception) -> DataError:
+    said = str(fault).rstrip(".")
+    return DataError(
+        f"the packed file is cut short or damaged: {said[:1].lower()}{said[1:]}",
+        where=str(path),
+        hint="fetch or pack it again; what stands before the damage was not used",
+    )
 
 
 @contextmanager
@@ -19,17 +77,24 @@ def open_text(path: Path) -> Iterator[TextIO]:
     Raises DataError for an empty file, and with the line for one that is in another encoding.
     """
     try:
-        with open(path, "rb") as file:
-            head = file.read(4)
-        if not head:
-            raise DataError("the file is empty", where=str(path))
+        with open_bytes(path) as file:
+            head = file.read(2)
         encoding = _WIDE.get(head[:2], "utf-8-sig")
-        with open(path, encoding=encoding, newline="") as text:
+        with open_bytes(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
             yield text
     except UnicodeDecodeError as fault:
         raise not_utf8(path, _bad_line(path), fault) from None
-    except OSError as fault:
-        raise DataError(f"the file cannot be read: {fault.strerror}", where=str(path)) from None
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """Every line with its end. Raises DataError for one that is longer than any text's."""
+    with open_bytes(path) as file:
+        number = 0
+        while line := file.readline(LONGEST + 1):
+            number += 1
+            if len(line) > LONGEST:
+                raise DataError(f"the line has more than {LONGEST:,} bytes", where=f"{path}:{number}")
+            yield line
 
 
 def not_utf8(path: Path, line: int, fault: UnicodeDecodeError) -> DataError:
@@ -42,10 +107,9 @@ def not_utf8(path: Path, line: int, fault: UnicodeDecodeError) -> DataError:
 
 
 def _bad_line(path: Path) -> int:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
+    for number, line in enumerate(lines(path), 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
     return 1

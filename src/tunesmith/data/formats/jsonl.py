@@ -8,34 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import BadRow
-from tunesmith.data.textfile import not_utf8
-from tunesmith.errors import DataError
+from tunesmith.data.textfile import lines, not_utf8
 
 suffixes = (".jsonl", ".ndjson")
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     """(line, values) of each row; a line that is not one JSON object comes as a BadRow. Empty lines are no rows."""
-    seen = False
-    try:
-        with open(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
-                seen = True
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError as fault:
-                    raise not_utf8(path, number, fault) from None
-                if not line:
-                    continue
-                row = parse_object(line)
-                if isinstance(row, str):
-                    yield BadRow(str(path), number, row)
-                else:
-                    yield number, row
-    except OSError as fault:
-        raise DataError(f"the file cannot be read: {fault.strerror}", where=str(path)) from None
-    if not seen:
-        raise DataError("the file is empty", where=str(path))
+    for number, raw in enumerate(lines(path), 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as fault:
+            raise not_utf8(path, number, fault) from None
+        if not line:
+            continue
+        row = parse_object(line)
+        if isinstance(row, str):
+            yield BadRow(str(path), number, row)
+        else:
+            yield number, row
 
 
 def parse_object(text: str) -> dict[str, Any] | str:

@@ -1,0 +1,81 @@
+"""The rows of a query to a database, by an SQLAlchemy URL. A row's "line" is its number in the answer, from 1."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tunesmith.errors import DataError
+
+_ONE = re.compile(r"\s*(?:select|with)\b[^;]*;?\s*$", re.I | re.S)
+
+
+def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
+    """The values of each row, as they come. Raises DataError; a password in the URL is never shown."""
+    try:
+        import sqlalchemy
+        from sqlalchemy import exc
+    except ImportError:
+        raise DataError("databases need the package sqlalchemy", hint="pip install 'tunesmith[sql]'") from None
+    shown = safe(url)
+    if not _ONE.match(query):
+        raise DataError(
+            "the query is not one SELECT",
+            where="data.query",
+            hint="rows are only read: write one `SELECT ...`, without a semicolon inside",
+        )
+    try:
+        engine = sqlalchemy.create_engine(url)
+        _there(engine.url, shown)
+        with engine.connect().execution_options(stream_results=True, yield_per=1000) as connection:
+            answer = connection.execute(sqlalchemy.text(query))
+            names = list(answer.keys())
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise DataError(f"the query has the column `{twice}` more than once", where="data.query",
+                                hint="name each column: `SELECT a.id AS first, b.id AS second`")  # fmt: skip
+            for number, row in enumerate(answer, 1):
+                yield {name: _plain(value, name, number, shown) for name, value in zip(names, row, strict=True)}
+        engine.dispose()
+    except (exc.ArgumentError, exc.NoSuchModuleError) as fault:
+        raise DataError(
+            f"this is no database URL: {_short(fault)}", where=shown, hint="such as sqlite:///shop.db"
+        ) from None
+    except exc.SQLAlchemyError as fault:
+        raise DataError(f"the database refused: {_short(fault)}", where=shown) from None
+    except ImportError as fault:
+        raise DataError(f"the database's own driver is missing: {fault.name}", where=shown) from None
+
+
+def safe(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _there(url: Any, shown: str) -> None:
+    """Refuse an SQLite file that is not there: connecting would make it."""
+    from pathlib import Path
+
+    name = url.database
+    if url.get_backend_name() == "sqlite" and name not in (None, "", ":memory:") and not Path(name).exists():
+        raise DataError("there is no such database", where=shown)
+
+
+def _short(fault: Exception) -> str:
+    """The driver's own words, without the statement and its help page."""
+    said = str(getattr(fault, "orig", None) or fault)
+    return safe(said.splitlines()[0])
+
+
+def _plain(value: Any, name: str, number: int, shown: str) -> Any:
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes | memoryview):
+        raise DataError(f"column `{name}` holds bytes, not text", where=f"{shown} row {number}",
+                        hint="leave it out of the query, or cast it to text in it")  # fmt: skip
+    return value
