@@ -57,8 +57,8 @@ def _by_suffix(path: Path) -> str | None:
 
 
 def sniff(path: Path, rows: int = 1) -> str | None:
-    """The format of a file by its first bytes; None where they do not tell, or it cannot be read. JSON Lines are told by
-    `rows` lines at least."""
+    """The format of a file by its first bytes; None where they do not tell, or it cannot be read. JSON Lines are told
+    by `rows` lines at least."""
     try:
         with open_bytes(path) as file:
             head = file.read(_HEAD)

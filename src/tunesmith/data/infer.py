@@ -48,7 +48,7 @@ def infer(
     if task is None:
         if file.is_dir():
             return Guess("image-classification", {}, "the folders hold images")
-        for look in (_plain, _chat, _entities, _questions, _searches, _summaries, _translations):
+        for look in (_preferences, _plain, _chat, _entities, _questions, _searches, _summaries, _translations):
             found = look(names, rows)
             if found is not None:
                 return found
@@ -62,10 +62,10 @@ def infer(
     if label is None or not text:
         lost = "label" if label is None else "text"
         raise DataError(
-            f"which column is the {lost}? The file has {', '.join(f'`{n}`' for n in names)}",
+            f"which column is the {lost}? The file has {_samples(names, rows)}",
             where=str(file),
-            hint="say it with `--set data.text=COLUMN --set data.label=COLUMN`, "
-            "or say `--task` if the rows are for something else",
+            hint="say it with `--set data.text=COLUMN --set data.label=COLUMN`; for something else say `--task` and its "
+            "columns, such as `--task chat --set data.columns.prompt=COLUMN --set data.columns.completion=COLUMN`",
         )
     columns |= {"text": text, "label": label}
     shown = text if isinstance(text, str) else " + ".join(text)
@@ -83,9 +83,39 @@ def _chat(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
         value = rows[0].get(name)
         if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return Guess("chat", {"messages": name}, f"`{name}` holds messages with roles")
-    for pair in (("prompt", "completion"), ("prompt", "response"), ("instruction", "output")):
-        if all(name in names for name in pair):
-            return Guess("chat", {}, f"`{pair[0]}` and `{pair[1]}` are a question and its answer")
+    for asked, answered in (("prompt", "completion"), ("prompt", "response"), ("instruction", "output")):
+        if asked in names and answered in names:
+            return Guess("chat", {}, f"`{asked}` and `{answered}` are a question and its answer")
+    if "instruction" in names and "response" in names:
+        more = next((name for name in ("context", "input") if name in names), None)
+        columns: dict[str, str | list[str]] = {"instruction": "instruction", "output": "response"}
+        read = f", `{more}` what it is about" if more else ""
+        why = f"`instruction` and `response` are a question and its answer{read}"
+        return Guess("chat", columns | ({"input": more} if more else {}), why)
+    pair = {"question", "answer"}
+    alone = pair <= set(names) and not {"context", "passage", "paragraph"} & set(names)
+    if alone and all(_running([row.get(name) for row in rows]) for name in pair):
+        why = "`question` and `answer` are texts, and there is no context to answer from"
+        return Guess("chat", {"prompt": "question", "completion": "answer"}, why)
+    return None
+
+
+def _preferences(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    """Raise DataError for answers that are marked better or worse: to learn all of them alike would be wrong."""
+    if {"chosen", "rejected"} <= set(names):
+        raise DataError(
+            "the rows are pairs of a better and a worse answer, which no task here learns from",
+            hint="to learn the better ones as a chat: `--task chat --set data.columns.prompt=prompt "
+            "--set data.columns.completion=chosen`",
+        )
+    marked = next((name for name in ("label", "kto_tag", "completion_label") if name in names), None)
+    talk = any(name in names for name in ("messages", "conversations", "completion", "response"))
+    if marked and talk and {type(row.get(marked)) for row in rows} == {bool}:
+        raise DataError(
+            f"`{marked}` says which answers are good; as a chat the bad ones would be learned too",
+            hint="keep the rows with good answers in a file of their own and train on that, or say `--task chat` to "
+            "learn from all",
+        )
     return None
 
 
@@ -181,7 +211,7 @@ def _named(
 
 def _label(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str | None:
     for name in _names("label"):
-        if name in names:
+        if name in names and not _running([row.get(name) for row in rows]):  # texts are no labels, whatever their name
             return name
     few = [name for name in names if _few_values([row.get(name) for row in rows])]
     return few[0] if len(few) == 1 else None
@@ -198,6 +228,12 @@ def _texts(names: Sequence[str], rows: Sequence[dict[str, Any]], label: Any) -> 
 def _names(column: str) -> tuple[str, ...]:
     """What a text classifier's column is usually called in files."""
     return (column, *plugins.load("tasks", "text-classification").columns[column].names)
+
+
+def _samples(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """The columns, each with what its first row holds."""
+    held = {name: " ".join(str(rows[0].get(name, "")).split()) for name in names}
+    return ", ".join(f"`{name}` ({text[:30]}{'...' if len(text) > 30 else ''})" for name, text in held.items())
 
 
 def _few_values(values: Sequence[Any]) -> bool:

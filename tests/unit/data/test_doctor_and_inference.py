@@ -82,6 +82,7 @@ def test_text_and_label_are_found_by_name_or_by_what_they_hold(
         {"messages": [{"role": "user", "content": "a"}]},
         {"prompt": "a", "completion": "b"},
         {"instruction": "a", "input": "", "output": "b"},
+        {"instruction": "a", "context": "c", "response": "b", "category": "qa"},
     ],
 )
 def test_conversations_are_recognised(row: dict[str, Any], tmp_path: Path) -> None:
@@ -91,7 +92,8 @@ def test_conversations_are_recognised(row: dict[str, Any], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "rows",
     [
-        [{"question": f"what is {k} then", "answer": f"it is {k} of course"} for k in range(20)],
+        [{"question": f"what is {k} then", "answer": k} for k in range(20)],
+        [{"input": f"what is {k} then", "target": f"it is {k} of course"} for k in range(20)],
         [{"a": "xy"[k % 2], "b": "pq"[k % 2], "c": f"some words here {k}"} for k in range(20)],
         [{"value": k} for k in range(20)],
     ],
@@ -99,6 +101,76 @@ def test_conversations_are_recognised(row: dict[str, Any], tmp_path: Path) -> No
 def test_what_cannot_be_told_is_asked(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="which column is the"):
         infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", rows), {})
+
+
+def test_questions_with_texts_for_answers_and_nothing_to_find_them_in_are_a_chat(tmp_path: Path) -> None:
+    rows = [{"question": f"what is {k} then", "answer": f"it is {k} of course"} for k in range(20)]
+    guess = infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", rows), {})
+    assert (guess.task, guess.columns) == ("chat", {"prompt": "question", "completion": "answer"})
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"prompt": "a b c", "chosen": "good", "rejected": "bad"}, "better and a worse"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "label": False},
+            "good",
+        ),
+    ],
+)
+def test_preferences_are_not_learned_as_chats_in_silence(row: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=problem) as caught:
+        infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", [row] * 9), {})
+    assert "--task" in (caught.value.hint or "")
+
+
+SHARED = BANKING.parent
+SETS = {
+    "ag_news": ("text-classification", {"text": ["title", "description"], "label": "label"}),
+    "alpaca": ("chat", {}),
+    "banking77": ("text-classification", {"text": "text", "label": "label"}),
+    "cifar10": ("image-classification", {}),
+    "davidson_hate": ("text-classification", {"text": "text", "label": "label"}),
+    "dialogsum": ("summarization", {"document": "document", "summary": "summary"}),
+    "dolly_mini": ("chat", {"instruction": "instruction", "output": "response", "input": "context"}),
+    "dpo_mix": "a better and a worse answer",
+    "e2e_nlg": "which column is the",
+    "fashion_mnist_sprite": ("image-classification", {}),
+    "germeval14": ("token-classification", {"tokens": "tokens", "tags": "ner_tags"}),
+    "goemotions": ("multi-label-classification", {"text": "text", "labels": "labels"}),
+    "gsm8k": ("chat", {"prompt": "question", "completion": "answer"}),
+    "identity_templates": "no training rows",
+    "kto_mix": "says which answers are good",
+    "multi30k": "from which language to which",
+    "sign_digits": ("image-classification", {}),
+    "sms_spam": ("text-classification", {"text": "text", "label": "label"}),
+    "squad_v1": ("question-answering", {"question": "question", "context": "context", "answers": "answers"}),
+    "squad_v2": ("question-answering", {"question": "question", "context": "context", "answers": "answers"}),
+    "sst2": ("text-classification", {"text": "text", "label": "label"}),
+    "toolcall_en": ("chat", {"messages": "messages"}),
+    "umsab_multilingual": ("text-classification", {"text": "text", "label": "label"}),
+    "wikigold": ("token-classification", {"tokens": "tokens", "tags": "ner_tags"}),
+    "wnut17": ("token-classification", {"tokens": "tokens", "tags": "ner_tags"}),
+}
+"""Data set -> what it is taken for, or what is asked."""
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared data sets are not beside the project")
+@pytest.mark.parametrize("name", SETS)
+def test_real_data_sets_are_taken_for_what_they_are_or_asked_about(name: str) -> None:
+    wanted = SETS[name]
+    if isinstance(wanted, str):
+        with pytest.raises(DataError, match=wanted):
+            infer.infer(SHARED / name, {})
+    else:
+        guess = infer.infer(SHARED / name, {})
+        assert (guess.task, guess.columns) == wanted
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared data sets are not beside the project")
+def test_every_shared_data_set_is_in_the_table() -> None:
+    assert {folder.name for folder in SHARED.iterdir() if folder.is_dir()} == set(SETS)
 
 
 @pytest.mark.parametrize(
