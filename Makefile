@@ -44,4 +44,4 @@ docs: $(VENV)/.installed
 	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-bench-factory .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-bench-factory .venv-bench-cleanlab .pytest_cache .mypy_cache .ruff_cache

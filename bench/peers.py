@@ -43,7 +43,8 @@ class Environment:
         pip = [str(self.python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
         # First and exact: a looser torch may bring gigabytes of CUDA.
-        subprocess.run([*pip, self.pins()["torch"]], check=True)
+        if "torch" in self.pins():
+            subprocess.run([*pip, self.pins()["torch"]], check=True)
         # All that is needed is in the file: a package may ask for one that is not to be had for this torch.
         subprocess.run([*pip, "--no-deps", "-r", str(self.file)], check=True)
         mark.write_text(wanted)
@@ -55,8 +56,12 @@ FACTORY = Environment(ROOT / ".venv-bench-factory", ROOT / "bench" / "factory.tx
 """LLaMA-Factory, which allows older versions of those only."""
 
 
+CLEANLAB = Environment(ROOT / ".venv-bench-cleanlab", ROOT / "bench" / "cleanlab.txt")
+"""cleanlab."""
+
+
 def install() -> None:
-    """Both."""
+    """Those of the units."""
     PEERS.install()
     FACTORY.install()
 

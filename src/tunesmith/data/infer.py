@@ -64,8 +64,8 @@ def infer(
         raise DataError(
             f"which column is the {lost}? The file has {_samples(names, rows)}",
             where=str(file),
-            hint="say it with `--set data.text=COLUMN --set data.label=COLUMN`; for something else say `--task` and its "
-            "columns, such as `--task chat --set data.columns.prompt=COLUMN --set data.columns.completion=COLUMN`",
+            hint="say it with `--set data.text=COLUMN --set data.label=COLUMN`; for something else name the task and "
+            "its columns: `--task chat --set data.columns.prompt=COLUMN --set data.columns.completion=COLUMN`",
         )
     columns |= {"text": text, "label": label}
     shown = text if isinstance(text, str) else " + ".join(text)

@@ -19,6 +19,7 @@ def test_the_numbers_are_those_of_the_hand() -> None:
     assert confident.likely(PROBABILITIES, LABELS).tolist() == [0, 0, 1, -1, 1]
     assert confident.joint(PROBABILITIES, LABELS) == pytest.approx(np.array([[0.4, 0.2], [0.0, 0.4]]))
     assert confident.margins(PROBABILITIES, LABELS) == pytest.approx([0.8, 0.4, -0.6, 0.2, 0.8])
+    assert confident.trust(PROBABILITIES, LABELS) == pytest.approx([1.5, 0.7 / 0.6, 0.2 / 0.6, 0.8, 1.2])
     assert confident.noise_share(PROBABILITIES, LABELS) == pytest.approx(0.2)
 
 

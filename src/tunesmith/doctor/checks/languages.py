@@ -14,6 +14,7 @@ quick = False
 _RARE = 0.05
 """Of the rows whose language can be told: a language of which there are fewer is a stranger among them."""
 _FEWEST = 30
+_WORDS = 4
 
 
 def find(case: Case) -> list[Finding]:
@@ -39,16 +40,24 @@ def find(case: Case) -> list[Finding]:
 def _untranslated(case: Case) -> list[Finding]:
     found = []
     for split, rows in case.rows.items() if case.task == "translation" else ():
-        pairs = [(language(str(row.values.get("source", ""))), language(_reference(row.values))) for row in rows]
+        texts = [(str(row.values.get("source", "")), _reference(row.values)) for row in rows]
+        pairs = [(language(source), language(target)) for source, target in texts]
         targets = Counter(target for _, target in pairs if target)
         usual = targets.most_common(1)[0][0] if targets else ""
-        odd = [k for k, (source, target) in enumerate(pairs) if target and target == source != usual]
+        odd = [
+            k for k, (source, target) in enumerate(pairs) if (target and target == source != usual) or _same(*texts[k])
+        ]
         if odd:
-            why = f"the translation is in the source's language ({pairs[odd[0]][0]}), not in {usual}"
+            why = "the translation is in the language of the source, or is the source itself"
             shown = [brief(_reference(rows[k].values)) for k in odd[:EXAMPLES]]
             chosen = [rows[k] for k in odd]
             found.append(about("untranslated", split, chosen, len(rows), why, "translate or remove them", shown=shown))
     return found
+
+
+def _same(source: str, target: str) -> bool:
+    """Whether one of some length is the other: a name alone may be."""
+    return len(source.split()) >= _WORDS and source.strip().casefold() == target.strip().casefold()
 
 
 def _reference(values: Mapping[str, Any]) -> str:

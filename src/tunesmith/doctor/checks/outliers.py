@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -20,7 +21,8 @@ _LEAST = 0.35
 """The spread is taken to be at least this (a factor of 1.4): texts of one length are not outliers by a word."""
 _RARE = 0.01
 """Of the rows; a script that fewer have is odd among them."""
-_BROKEN = ("\ufffd", "Ã©", "Ã¨", "Ã¼", "Ã¶", "Ã¤", "Ã±", "Ã§", "â€™", "â€œ", "â€", "Â£", "Â ", "ï»¿", "Ð°Ð", "ÐµÑ")
+_BROKEN = re.compile("\ufffd|[ÂÃ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|ï»¿|Ð[°µ]Ð|Ñ\x80Ð")
+"""UTF-8 that was read as Latin-1 or Windows-1252, or bytes that were given up."""
 
 
 def find(case: Case) -> list[Finding]:
@@ -41,7 +43,7 @@ def find(case: Case) -> list[Finding]:
             here = ", ".join(name for name, _ in Counter(script(texts[k]) for k in odd).most_common(3))
             why = f"they are written in {here}, nearly all others in {usual}"
             found.append(_about("script-outlier", split, rows, texts, odd, why, "are they meant to be here?"))
-        broken = [k for k, text in enumerate(texts) if any(mark in text for mark in _BROKEN)]
+        broken = [k for k, text in enumerate(texts) if _BROKEN.search(text)]
         if broken:
             why = "they hold what a wrong encoding leaves (such as Ã© for é), which no one will type"
             found.append(_about("mojibake", split, rows, texts, broken, why, "read the source again as UTF-8"))

@@ -24,7 +24,7 @@ def find(case: Case) -> list[Finding]:
     found: list[Finding] = []
     for split, rows in case.rows.items():
         if rows and (_written(rows[0]) or "messages" in rows[0].values):
-            found += _of_split(split, rows)
+            found += _of_split(split, rows, case.task == "translation")
     return found
 
 
@@ -33,7 +33,7 @@ def _written(row: Row) -> bool:
     return isinstance(row.values.get("label_references"), list | tuple)
 
 
-def _of_split(split: str, rows: Sequence[Row]) -> list[Finding]:
+def _of_split(split: str, rows: Sequence[Row], translated: bool) -> list[Finding]:
     answers = [answered(row) for row in rows]
     last = [said[-1] if said else "" for said in answers]
     words = [len(text.split()) for text in last]
@@ -41,6 +41,8 @@ def _of_split(split: str, rows: Sequence[Row]) -> list[Finding]:
     empty = [k for k, said in enumerate(answers) if any(not _says(text) for text in said)]
     short = [k for k, count in enumerate(words) if count == 1 and _says(last[k]) and middle >= _LONG]
     copied = [k for k, text in enumerate(last) if len(text) > 1 and text.strip() == _question(rows[k])]
+    if translated:  # said as `untranslated`
+        copied = []
     text, count = Counter(map(str.strip, last)).most_common(1)[0]
     same = [k for k, said in enumerate(last) if said.strip() == text] if count > _CONSTANT * len(rows) else []
     if len(rows) < _FEWEST:
