@@ -20,8 +20,8 @@ _FOLDS = 5
 _FEWEST = 10
 """Rows of a label that can be told from others."""
 _MARGIN = -0.4
-"""By how much another label must be likelier. On sets as published 0.3 to 5 % of the rows have that; of labels that were
-changed at random about half are found, with a precision of .5 (sst2, hard to tell) to .95 (bench/label_noise.py)."""
+"""By how much another label must be likelier. On sets as published 0.3 to 5 % of the rows have that; of labels that
+were changed at random about half are found, with a precision of .5 (sst2) to .95 (bench/label_noise.py)."""
 _WORK = 3_000_000
 """Rows times labels that are learned from: about a minute. A larger set is sampled."""
 _TERMS = 50_000
