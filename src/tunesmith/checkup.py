@@ -5,22 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tunesmith.console import Screen
-from tunesmith.contracts import Row, Tokens
+from tunesmith.contracts import Row
 from tunesmith.data import tokens
 from tunesmith.diagnosis import diagnose
 from tunesmith.doctor.finding import Finding
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.recipe import Recipe
+from tunesmith.report import checkpage, tokentext, tokenview
+from tunesmith.rundir import write_bytes
 from tunesmith.train import fit
 
 _COUNTED = 50_000
 """Rows whose labels are counted one by one; of more, as many from all over."""
-_COLOURS = {"trained": "bold green", "masked": "dim", "cut": "strike red"}
+_BARS = 32
+"""Of the histogram."""
+_TAIL = 99.5
+"""Percentile behind which lengths share the last bar, where the longest is far away."""
+_ROWS, _PAGE_ROWS = 3, 20
+"""Rows that the screen and the page show unless they are told how many."""
+_SHOWN_TOKENS = 500
+"""Of a row, on the screen."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +46,17 @@ def check(recipe: Recipe, say: Say) -> CheckUp:
     """Read, encode and measure. Bad rows are findings here, not errors. Raises UserError; writes nothing."""
     lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"bad_rows": "skip"})})
     prepared = prepare(lenient, say)
-    assert prepared.recipe.task is not None
+    assert prepared.recipe.task is not None and prepared.recipe.method is not None
     findings = diagnose(prepared)
     value = {
         "task": prepared.recipe.task.name,
+        "model": prepared.source.name,
+        "method": prepared.recipe.method.name,
+        "files": {name: list(files) for name, files in prepared.splits.files.items()},
         "rows": {name: len(rows) for name, rows in prepared.splits.rows.items()},
         "labels": {name: _labels(rows) for name, rows in prepared.splits.rows.items()},
         "lengths": _lengths(prepared),
+        "histogram": _histogram(prepared),
         "findings": [finding.as_json() for finding in findings],
         "plan": _plan(prepared),
         "scaling": None,
@@ -63,6 +77,19 @@ def _lengths(prepared: Prepared) -> dict[str, dict[str, float]]:
         low, middle, high, top = np.percentile(whole + cut, [0, 50, 95, 100]).tolist()
         lengths[name] = {"min": low, "median": middle, "p95": high, "max": top, "cut": float((cut > 0).mean())}
     return lengths
+
+
+def _histogram(prepared: Prepared) -> dict[str, Any] | None:
+    """How long the sequences of each split are; None for images."""
+    if prepared.model.family == "vision":
+        return None
+    sizes = {name: tokens.sequences(encoded) for name, encoded in prepared.encoded.items()}
+    every = np.concatenate(list(sizes.values()))
+    low, top, most = int(every.min()), float(np.percentile(every, _TAIL)), int(every.max())
+    edges = np.unique(np.linspace(low, (top if most > 2 * top else most) + 1, _BARS + 1).round().astype(int))
+    edges[-1] = most + 1
+    counts = {name: np.histogram(found, edges)[0].tolist() for name, found in sizes.items()}
+    return {"edges": edges.tolist(), "counts": counts, "limit": prepared.model.text.max_tokens}
 
 
 def _plan(prepared: Prepared) -> dict[str, Any]:
@@ -99,7 +126,13 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def show(found: CheckUp, screen: Screen, rows: int) -> None:
+def write_page(found: CheckUp, target: Path, rows: int | None) -> None:
+    """All of it in one HTML file. Raises StorageError."""
+    views = tokenview.views(found.prepared, _PAGE_ROWS if rows is None else rows)
+    write_bytes(target, checkpage.page(found.value, views).encode())
+
+
+def show(found: CheckUp, screen: Screen, rows: int | None) -> None:
     """The findings, the plan and some rows as the model sees them, for people."""
     value = found.value
     table = [["split", "rows", "tokens: min", "median", "95 %", "max", "cut"]]
@@ -116,7 +149,7 @@ def show(found: CheckUp, screen: Screen, rows: int) -> None:
         fixed = f"; --fix leaves {finding['fixed']:,} out" if finding["fixed"] else ""
         screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']:,} of {finding['of']:,}{stops}{fixed}")
         for spot in finding["examples"][:3]:
-            screen.say(f"    {spot['file']}:{spot['line']}  {spot['shown']}".rstrip())
+            screen.say(f"    {spot['file']}:{spot['line']}  {tokenview.visible(spot['shown'])}".rstrip())
         screen.say(f"  why: {finding['why']}\n  do:  {finding['hint']}")
     if not value["findings"]:
         screen.say("nothing found wrong with the rows")
@@ -135,7 +168,7 @@ def show(found: CheckUp, screen: Screen, rows: int) -> None:
             f"the first {kept['blocks']} blocks are frozen: they run once a row, and what they make is kept "
             f"({kept['bytes'] / 2**20:,.0f} MB, {kept['place']}), which saves {100 * kept['saves']:.0f} % of the work\n"
         )
-    _token_view(found.prepared, screen, rows)
+    _token_view(found.prepared, screen, _ROWS if rows is None else rows)
 
 
 def _say_more(value: dict[str, Any], screen: Screen) -> None:
@@ -155,39 +188,12 @@ def _say_more(value: dict[str, Any], screen: Screen) -> None:
 
 def _token_view(prepared: Prepared, screen: Screen, rows: int) -> None:
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(file=screen.out, highlight=False, soft_wrap=True)
-    console.print(Text.assemble("tokens: ", *[(f" {k} ", v) for k, v in _COLOURS.items()]))
-    for row in prepared.train_rows[:rows]:
-        console.print(f"\n{row.place}", markup=False)
-        for example in prepared.task.encode(row, prepared.model, "learn"):
-            for part in example.parts.values():
-                if not isinstance(part, Tokens):
-                    console.print(f"image: {part.path}", markup=False)
-                    continue
-                console.print(Text.assemble(*_pieces(part)))
-            if "label" in row.values:
-                console.print(Text.assemble("label: ", (str(row["label"]), _COLOURS["trained"])))
-
-
-def _pieces(part: Tokens) -> list[tuple[str, str]]:
-    """The rendered text in runs: what is learned, what is only read, what did not fit. Off a terminal, where
-    colours are lost, learned runs stand in [[ ]] and cut ones in {{ }}."""
-    runs: list[tuple[str, str]] = []
-    at = 0
-    trained = part.trained or (False,) * len(part.ids)
-    for (_, end), learned in zip(part.offsets, trained, strict=True):
-        if end <= at:
-            continue
-        kind = "trained" if learned else "masked"
-        text = part.text[at:end]
-        if runs and runs[-1][1] == kind:
-            runs[-1] = (runs[-1][0] + text, kind)
-        else:
-            runs.append((text, kind))
-        at = end
-    if at < len(part.text):
-        runs.append((part.text[at:], "cut" if part.cut else "masked"))
-    marks = {"trained": ("[[", "]]"), "cut": ("{{", "}}"), "masked": ("", "")}
-    return [(f"{marks[kind][0]}{text}{marks[kind][1]}", _COLOURS[kind]) for text, kind in runs]
+    colours = console.is_terminal and console.color_system is not None
+    if rows:
+        console.print(tokentext.legend(colours=colours))
+    for view in tokenview.views(prepared, rows, _SHOWN_TOKENS):
+        console.print()
+        for line in tokentext.lines(view, colours=colours):
+            console.print(line)

@@ -70,7 +70,12 @@ def predict(
 @click.argument("what", nargs=-1, required=True, metavar="RECIPE | MODEL FILE")
 @click.option("--task", help="The task; else it is inferred from the rows.")
 @click.option("--method", help="The tuning method; else the usual one for the model.")
-@click.option("--rows", default=3, show_default=True, help="Rows to show as the model sees them.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=0),
+    help="Rows to show as the model sees them; else 3 on the screen and 20 on the page.",
+)
+@click.option("--page", type=click.Path(path_type=Path), help="Write all of it into one HTML file, to be looked at.")
 @click.option("--fix", type=click.Path(path_type=Path), help="Write the training rows that are left, .jsonl or .csv.")
 @click.option("--scaling", is_flag=True, help="Learn from parts of the rows too: would more of them help?")
 @SET
@@ -79,14 +84,15 @@ def check(
     what: tuple[str, ...],
     task: str | None,
     method: str | None,
-    rows: int,
+    rows: int | None,
+    page: Path | None,
     fix: Path | None,
     scaling: bool,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Look at the rows and the plan; train nothing."""
-    wanted = commands.Checks(rows, fix, scaling)
+    wanted = commands.Checks(rows, page, fix, scaling)
     return commands.check(Screen(as_json=as_json), what, task, method, overrides, wanted)
 
 

@@ -165,8 +165,10 @@ def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | N
 class Checks:
     """What `check` is asked for beside its findings."""
 
-    rows: int = 3
+    rows: int | None = None
     """Rows to show as the model sees them."""
+    page: Path | None = None
+    """Where a page of all of it goes."""
     fix: Path | None = None
     """Where the rows that are left go."""
     scaling: bool = False
@@ -184,7 +186,10 @@ def check(
     """Look at rows and plan; write nothing but what was asked for."""
     recipe, _ = read_recipe(what, task, method, overrides, lone_file=True)
     from tunesmith import checkup, mend, scaling
+    from tunesmith.report import checkpage
 
+    if wanted.page is not None:
+        checkpage.refuse_target(wanted.page)
     if wanted.fix is not None:
         mend.refuse_target(wanted.fix)
     found = checkup.check(recipe, screen.say)
@@ -194,10 +199,14 @@ def check(
     if wanted.fix is not None:
         kept, left = mend.mend(prepared.recipe, prepared.task, prepared.splits, found.findings, wanted.fix)
         found.value["fixed"] = {"file": str(wanted.fix), "rows": kept, "left_out": left}
+    if wanted.page is not None:
+        checkup.write_page(found, wanted.page, wanted.rows)
     if screen.as_json:
         screen.value(found.value)
     else:
         checkup.show(found, screen, wanted.rows)
+    if wanted.page is not None:
+        screen.say(f"\nlook at all of it: {wanted.page}")
     return 0
 
 
@@ -215,18 +224,8 @@ def runs(screen: Screen, folder: Path) -> int:
             value = "" if line["value"] is None else f"{line['value']:.3f}"
             place = f"{line['step']}/{line['steps']}"
             name = Path(line["run"]).name
-            table.append(
-                [
-                    name,
-                    line["state"],
-                    line["task"],
-                    line["model"],
-                    line["method"],
-                    place,
-                    line["headline"] or "",
-                    value,
-                ]
-            )
+            said = [line[key] for key in ("state", "task", "model", "method")]
+            table.append([name, *said, place, line["headline"] or "", value])
         screen.table(table)
     return 0
 

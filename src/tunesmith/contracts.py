@@ -203,6 +203,17 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a task says for people: of an example, a part of it, or tokens of the part (first, one past the last)."""
+
+    label: str
+    part: str | None = None
+    span: tuple[int, int] | None = None
+    usual: bool = False
+    """Whether it goes without saying, as `O` does."""
+
+
+@dataclass(frozen=True)
 class Shown:
     """A row and an answer to it in words, for people."""
 
@@ -278,6 +289,10 @@ class Task(Protocol):
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """Examples of a row, one at least. For `answer`, nothing of the answer is in them. Raises DataError for a row
         that the model cannot take."""
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """What is learned of an example that was encoded to learn, where its trained tokens alone do not tell."""
+        return ()
 
     def vary(self, example: Example, reader: Reader, rng: np.random.Generator) -> Example:
         """The example as this epoch sees it (augmentation, masking): a function of seed, epoch and row alone."""

@@ -100,16 +100,33 @@ class Finding(Shape):
     """Training rows that `--fix` leaves out for it."""
 
 
+class Histogram(Shape):
+    """How long the sequences are that the model reads, with what did not fit."""
+
+    edges: list[int]
+    """The first length of each bar, and one past the longest of all."""
+    counts: dict[str, list[int]]
+    """Split -> sequences in each bar."""
+    limit: int
+    """Tokens that the model reads at once."""
+
+
 class CheckResult(Shape):
     """Printed by `check`."""
 
     task: str
+    model: str
+    method: str
+    files: dict[str, list[str]]
+    """Split -> the files its rows are from."""
     rows: dict[str, int]
     """Split -> rows."""
     labels: dict[str, dict[str, int]]
     """Split -> label -> rows; empty for tasks without labels."""
     lengths: dict[str, dict[str, float]]
     """Split -> tokens per row: min, median, p95, max, and the share of rows cut."""
+    histogram: Histogram | None
+    """None for images."""
     findings: list[Finding]
     plan: dict[str, Any]
     """Tokens, updates, trainable share, and memory and time of the worst micro-batch as measured."""

@@ -13,7 +13,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import Answer, Example, Loss, Mark, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
@@ -79,6 +79,10 @@ class Written(Task):
         if purpose == "learn":
             return [Example(row.id, writing.to_learn(reader, self.question(row), row[REFERENCES][0]))]
         return [Example(row.id, writing.to_answer(reader, self.question(row), self.room(reader)))]
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """Which part is read and which is written, where they are two."""
+        return [Mark("source", "text"), Mark("target", "answer")] if "answer" in example.parts else []
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every trained token counts once."""

@@ -235,6 +235,19 @@ def lengths(examples: Sequence[list[Example]]) -> tuple[NDArray[np.int64], NDArr
     )
 
 
+def sequences(examples: Sequence[list[Example]]) -> NDArray[np.int64]:
+    """Of each sequence of tokens of some rows, how long it is, with what did not fit."""
+    if not isinstance(examples, Table):
+        parts = [part for row in examples for example in row for part in example.parts.values()]
+        return np.array([part.size + part.cut for part in parts], np.int64)
+    whole: NDArray[np.int64] = examples.columns["tokens"] + examples.columns["cut"]
+    if examples.plain:
+        return whole
+    counts = examples.columns["examples"]
+    rows = np.repeat(np.repeat(np.arange(len(counts)), counts), examples.columns["parts"])
+    return whole[np.isin(rows, examples.rows)]
+
+
 def rows_with(examples: Sequence[list[Example]], name: Literal["cut", "lost"]) -> NDArray[np.bool_]:
     """Of each row, whether something of it was cut, or something that was to be learned was lost."""
     if isinstance(examples, Table):

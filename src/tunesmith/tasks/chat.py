@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Example, Metric, Purpose, Reader, Row, Shown, Sums, Vector
+from tunesmith.contracts import Answer, Column, Example, Mark, Metric, Purpose, Reader, Row, Shown, Sums, Vector
 from tunesmith.errors import DataError
 from tunesmith.metrics import overlap
 from tunesmith.written import Written
@@ -90,6 +90,14 @@ class Chat(Written):
                 hint="shorten the conversation, raise `data.max_tokens`, or set `data.bad_rows: skip`",
             )
         return [Example(row.id, {"text": tokens})]
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """The turns, and which of them are learned."""
+        turns = zip(row["messages"], self._learned(row["messages"]), strict=True)
+        return [
+            Mark(f"{k} {turn['role']}{', learned' if learned else ''}", usual=not learned)
+            for k, (turn, learned) in enumerate(turns, 1)
+        ]
 
     def _learned(self, messages: Sequence[Mapping[str, Any]]) -> list[bool]:
         mine = [message["role"] == "assistant" for message in messages]

@@ -10,7 +10,21 @@ import numpy as np
 from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import (
+    Answer,
+    Column,
+    Example,
+    Loss,
+    Mark,
+    Metric,
+    Purpose,
+    Reader,
+    Row,
+    Shown,
+    Sums,
+    Task,
+    Vector,
+)
 from tunesmith.written import check_text
 
 if TYPE_CHECKING:
@@ -89,6 +103,14 @@ class FillMask(Task):
         hidden = set(chosen)
         made = replace(part, ids=tuple(ids), trained=tuple(k in hidden for k in range(len(ids))))
         return Example(example.row_id, {"text": made}, target)
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """What the model reads where a token is to be told."""
+        part = example.parts["text"]
+        places = [k for k, hidden in enumerate(part.trained) if hidden]
+        names = reader.text.tokenizer.convert_ids_to_tokens([part.ids[k] for k in places])
+        said = zip(places, names, example.target, strict=True)
+        return [Mark(f"read as {name}", "text", (k, k + 1), usual=part.ids[k] == was) for k, name, was in said]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every hidden token counts once."""

@@ -14,7 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith import labelled
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import (
+    Answer,
+    Column,
+    Example,
+    Loss,
+    Mark,
+    Metric,
+    Purpose,
+    Reader,
+    Row,
+    Shown,
+    Sums,
+    Task,
+    Vector,
+)
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking
 from tunesmith.metrics.counts import ratio
@@ -105,6 +119,10 @@ class MultiLabelClassification(Task):
         known = {label: k for k, label in enumerate(self.labels)}
         target = [known[label] for label in row[GOLD] if label in known] if purpose == "learn" else None
         return [Example(row.id, {"text": labelled.tokens(row, reader)}, target)]
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """The labels."""
+        return [Mark(f"label: {label}") for label in row[GOLD]] or [Mark("no label")]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every label of every row counts once."""

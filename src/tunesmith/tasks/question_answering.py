@@ -20,6 +20,7 @@ from tunesmith.contracts import (
     Column,
     Example,
     Loss,
+    Mark,
     Metric,
     Purpose,
     Reader,
@@ -130,13 +131,21 @@ class QuestionAnswering(Written):
         if reader.family in WRITERS:
             return self._to_write(row, reader, purpose)
         windows = reader.text.windows(row["context"], row["question"], self.stride)
-        answers = row[ANSWERS] if purpose == "learn" else []
+        if purpose == "answer":
+            return [Example(row.id, {"text": window}, {"at": _places(window)}) for window in windows]
         made = []
         for window in windows:
-            span = [*_marked(window, answers[0])] if answers else [0, 0]
-            target = {"span": span} if purpose == "learn" else {"at": _places(window)}
-            made.append(Example(row.id, {"text": window}, target))
+            first, last = _marked(window, row[ANSWERS][0]) if row[ANSWERS] else (0, 0)
+            learned = replace(window, trained=tuple(first <= k <= last for k in range(len(window.ids))))
+            made.append(Example(row.id, {"text": learned}, {"span": [first, last]}))
         return made
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """The answer in a window, or that there is none in it."""
+        if example.target is None:
+            return super().marks(row, example, reader)
+        first, last = example.target["span"]
+        return [Mark("answer" if first else "no answer here", "text", (first, last + 1))]
 
     def _to_write(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         from tunesmith.models import writing

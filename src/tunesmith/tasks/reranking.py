@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from tunesmith.contracts import Example, Loss, Purpose, Reader, Row
+from tunesmith.contracts import Example, Loss, Mark, Purpose, Reader, Row
 from tunesmith.errors import DataError
 from tunesmith.retrieving import CANDIDATES, Ranked, best_first, bm25, identity, ranking, unique, with_relevant
 
@@ -84,6 +84,10 @@ class Reranking(Ranked):
     def _parts(self, query: str, documents: Sequence[str], reader: Reader) -> dict[str, Any]:
         names = ["text", *(f"text{k}" for k in range(1, len(documents)))]
         return {name: reader.text.pair(query, text) for name, text in zip(names, documents, strict=True)}
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """Which document is relevant to the query."""
+        return [Mark("not relevant" if k else "relevant", name) for k, name in enumerate(example.parts)]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every relevant document counts once."""

@@ -10,7 +10,21 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import (
+    Answer,
+    Column,
+    Example,
+    Loss,
+    Mark,
+    Metric,
+    Purpose,
+    Reader,
+    Row,
+    Shown,
+    Sums,
+    Task,
+    Vector,
+)
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking as order_of
 from tunesmith.metrics.moments import moments, pearson
@@ -163,6 +177,14 @@ class Retrieval(Ranked):
             }
             made.append(Example(row.id, {"text": query, **said}, target))
         return made
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """Which part is the query, and which document is relevant to it."""
+        score = example.target["score"]
+        first = "relevant" if score is None else f"score: {score:g}"
+        _, *documents = example.parts
+        said = [Mark("not relevant" if k else first, name) for k, name in enumerate(documents)]
+        return [Mark("query", "text"), *said]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every pair counts once; an order of scores is one thing."""

@@ -12,7 +12,21 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from tunesmith import labelled
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import (
+    Answer,
+    Column,
+    Example,
+    Loss,
+    Mark,
+    Metric,
+    Purpose,
+    Reader,
+    Row,
+    Shown,
+    Sums,
+    Task,
+    Vector,
+)
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking
 
@@ -116,6 +130,10 @@ class TextClassification(Task):
             label = row["label"]
             target = self.labels.index(label) if label in self.labels else -1
         return [Example(row.id, {"text": labelled.tokens(row, reader)}, target)]
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """The label."""
+        return [Mark(f"label: {row['label']}")]
 
     def groups(self, rows: Sequence[Row]) -> Sequence[int] | None:
         """The labels, where they are to be drawn equally often."""

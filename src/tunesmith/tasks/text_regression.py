@@ -11,7 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith import labelled
-from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
+from tunesmith.contracts import (
+    Answer,
+    Column,
+    Example,
+    Loss,
+    Mark,
+    Metric,
+    Purpose,
+    Reader,
+    Row,
+    Shown,
+    Sums,
+    Task,
+    Vector,
+)
 from tunesmith.errors import DataError
 from tunesmith.metrics import ranking
 from tunesmith.metrics.moments import moments, pearson
@@ -71,6 +85,10 @@ class TextRegression(Task):
         """One example; the target is in deviations from the mean."""
         target = (row["label_number"] - self.mean) / self.deviation if purpose == "learn" else None
         return [Example(row.id, {"text": labelled.tokens(row, reader)}, target)]
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """The number."""
+        return [Mark(f"number: {row['label_number']:g}")]
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every row counts once."""

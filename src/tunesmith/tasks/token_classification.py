@@ -20,6 +20,7 @@ from tunesmith.contracts import (
     Column,
     Example,
     Loss,
+    Mark,
     Metric,
     Purpose,
     Reader,
@@ -146,6 +147,17 @@ class TokenClassification(Task):
                 target["labels"] = [tags[number] for number in numbers]
             trained = tuple(k in words for k in range(len(window.ids)))
             made.append(Example(row.id, {"text": replace(window, trained=trained)}, target))
+        return made
+
+    def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
+        """The tag of each word, on all its tokens; the first of them stands for it."""
+        part, made = example.parts["text"], []
+        firsts = [k for k, mine in enumerate(part.trained) if mine]
+        for first, word, label in zip(firsts, example.target["words"], example.target["labels"], strict=True):
+            end = row["words"][word][1]
+            last = max(k for k, (a, b) in enumerate(part.offsets) if k == first or (k > first and a < min(b, end)))
+            tag = self.labels[label] if label >= 0 else "unknown"
+            made.append(Mark(tag, "text", (first, last + 1), usual=tag == spans.OUTSIDE))
         return made
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
