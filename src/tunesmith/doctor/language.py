@@ -110,7 +110,7 @@ _LINK = re.compile(r"https?\S*|www\.\S+|[@#]\w+")
 _FEWEST = 3
 """Different short words that a language must be told by."""
 _OWN = 2
-"""Of them, words that no other language here has."""
+"""Of them, words of two letters or more that no other language here has."""
 _LEAD = 1.5
 """How many times as many points as the next language's."""
 
@@ -141,6 +141,6 @@ def language(text: str) -> str:
     if not points:
         return ""
     best, *others = sorted(points, key=lambda name: -points[name])
-    own = sum(len(_languages()[token]) == 1 for token in hits[best])
+    own = sum(len(_languages()[token]) == 1 and len(token) > 1 for token in hits[best])
     sure = len(hits[best]) >= _FEWEST and own >= _OWN and points[best] >= 0.1 * len(tokens)
     return best if sure and (not others or points[best] >= _LEAD * points[others[0]]) else ""

@@ -14,7 +14,7 @@ from tunesmith.doctor.case import Case, answered, asked
 from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
 
 quick = False
-_ALIKE = 0.7
+_ALIKE = 0.65
 """Of two texts' n-grams: half a sentence's words in common have less, a changed word in a question has more."""
 _HALF = 70
 
