@@ -250,7 +250,8 @@ def large(count: int = 100_000) -> dict[str, Any]:
     for k in range(count):
         at = rng.randrange(len(words) - 40)
         text = " ".join(words[at : at + rng.randrange(20, 36)])
-        rows.append(Row(k, {"text": f"{text} {rng.choice(words)}", "label": labels[k % 20]}, "rows.jsonl", k + 1))
+        label = labels[at * 20 // len(words)]  # near texts are of near articles
+        rows.append(Row(k, {"text": f"{text} {rng.choice(words)}", "label": label}, "rows.jsonl", k + 1))
     case = Case({"train": rows[: count * 8 // 10], "validation": rows[count * 8 // 10 : count * 9 // 10],
                  "test": [replace(row, id=k) for k, row in enumerate(rows[count * 9 // 10 :])]})  # fmt: skip
     case = replace(
