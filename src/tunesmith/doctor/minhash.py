@@ -73,7 +73,6 @@ def pairs(texts: Sequence[str], least: float) -> Pairs:
     """Pairs of texts whose sets of n-grams have a Jaccard similarity of `least` or more."""
     signed = signatures(texts)
     candidates: list[NDArray[np.int64]] = []
-    capped = False
     for band in range(_HASHES // _ROWS if len(texts) > 1 else 0):
         part = np.ascontiguousarray(signed[:, band * _ROWS : (band + 1) * _ROWS])
         keys = part.view([("", part.dtype)] * _ROWS).ravel()
@@ -81,16 +80,15 @@ def pairs(texts: Sequence[str], least: float) -> Pairs:
         edges = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
         for bucket in np.split(order, edges):
             if len(bucket) > 1:
-                capped |= len(bucket) > _MOST
                 candidates.append(_of_bucket(bucket))
     if not candidates:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), capped)
+        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), False)
     both = np.unique(np.sort(np.concatenate(candidates), 1), axis=0)
     likeness = _likeness(signed, both)
     near = likeness >= least - 3 * (least * (1 - least) / _HASHES) ** 0.5  # three deviations of the estimate
     both, likeness = both[near], likeness[near]
     first = _nearest(both[:, 0], likeness) | _nearest(both[:, 1], likeness)
-    capped |= not first.all()
+    capped = not first.all()
     both = both[first]
     kept = np.array([similarity(texts[a], texts[b]) >= least for a, b in both.tolist()], bool)
     return Pairs(both[kept, 0], both[kept, 1], capped)
