@@ -107,6 +107,8 @@ _BY_SCRIPT = {
 }  # fmt: skip
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _LINK = re.compile(r"https?\S*|www\.\S+|[@#]\w+")
+_LOOK = 600
+"""Characters that are looked at."""
 _FEWEST = 3
 """Different short words that a language must be told by."""
 _OWN = 2
@@ -130,7 +132,7 @@ def language(text: str) -> str:
     found = script(text)
     if found in _BY_SCRIPT:
         return _BY_SCRIPT[found]
-    tokens = _TOKEN.findall(_LINK.sub(" ", text[:2000]).casefold())
+    tokens = _TOKEN.findall(_LINK.sub(" ", text[:_LOOK]).casefold())
     points: dict[str, float] = {}
     hits: dict[str, set[str]] = {}
     for token in tokens:

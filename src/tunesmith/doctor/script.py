@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
+_LOOK = 400
+"""Characters that are looked at."""
+_THREE = re.compile(r"(?:[A-Za-z][^A-Za-z]*){3}")
 _RANGES = (
     ("Latin", 0x41, 0x24F), ("Greek", 0x370, 0x3FF), ("Cyrillic", 0x400, 0x52F), ("Armenian", 0x530, 0x58F),
     ("Hebrew", 0x590, 0x5FF), ("Arabic", 0x600, 0x77F), ("Devanagari", 0x900, 0x97F), ("Bengali", 0x980, 0x9FF),
@@ -15,8 +19,11 @@ _RANGES = (
 
 def script(text: str) -> str:
     """The script that most letters of a text are of; nothing where it has fewer than three letters."""
+    head = text[:_LOOK]
+    if head.isascii():
+        return "Latin" if _THREE.search(head) else ""
     counts: Counter[str] = Counter()
-    for character in text[:400]:
+    for character in head:
         if character.isalpha():
             code = ord(character)
             counts[next((name for name, low, high in _RANGES if low <= code <= high), "another script")] += 1

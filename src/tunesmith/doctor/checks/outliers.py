@@ -27,20 +27,21 @@ _BROKEN = re.compile("\ufffd|[ÂÃ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ�
 
 def find(case: Case) -> list[Finding]:
     """`length-outlier`, `script-outlier` and `mojibake`."""
-    every = [" ".join(asked(row).values()) for rows in case.rows.values() for row in rows]
-    if not any(every):
-        return []
-    counts = Counter(script(text) for text in every)
+    texts_of = {split: [" ".join(asked(row).values()) for row in rows] for split, rows in case.rows.items()}
+    written = {split: [script(text) for text in texts] for split, texts in texts_of.items()}
+    counts = Counter(name for names in written.values() for name in names)
     total = sum(count for name, count in counts.items() if name)
     rare = {name for name, count in counts.items() if name and count < _RARE * total} if total >= _FEWEST else set()
     found: list[Finding] = []
     for split, rows in case.rows.items():
-        texts = [" ".join(asked(row).values()) for row in rows]
+        texts = texts_of[split]
+        if not any(texts):
+            continue
         found += _lengths(split, rows, texts)
-        odd = [k for k, text in enumerate(texts) if script(text) in rare]
+        odd = [k for k, name in enumerate(written[split]) if name in rare]
         if odd:
             usual = counts.most_common(1)[0][0]
-            here = ", ".join(name for name, _ in Counter(script(texts[k]) for k in odd).most_common(3))
+            here = ", ".join(name for name, _ in Counter(written[split][k] for k in odd).most_common(3))
             why = f"they are written in {here}, nearly all others in {usual}"
             found.append(_about("script-outlier", split, rows, texts, odd, why, "are they meant to be here?"))
         broken = [k for k, text in enumerate(texts) if _BROKEN.search(text)]
