@@ -124,6 +124,14 @@ def test_the_page_of_every_task_is_whole_and_has_every_token_once_and_in_order(
     assert not re.findall(r"https?://|@import|url\(", checkpage.page({**found.value}, []))
 
 
+def test_the_further_tokens_of_a_character_are_drawn_as_dots(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {k}", "completion": f"中😀 {k}"} for k in range(30)]
+    found = checked(request, tmp_path, "chat", tiny.write_jsonl(tmp_path / "rows.jsonl", rows))
+    made = Page(checkpage.page(found.value, views(found.prepared, 1)))
+    learned = "".join(text for classes, text, _ in made.tokens if classes.startswith("trained"))
+    assert re.fullmatch(r"中··😀··· \d+<\|im_end\|>↵\n", learned)
+
+
 def test_learned_tokens_of_the_page_are_those_of_the_examples(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     found = checked(request, tmp_path, "chat")
     prepared = found.prepared
@@ -153,7 +161,10 @@ def test_findings_labels_lengths_and_plan_are_on_the_page(request: pytest.Fixtur
         assert re.search(rf"{label}\s+{count}\s", made.text)
     bars = [said["title"] for _, said in made.elements if said.get("title")]
     assert bars
-    counts = value["histogram"]["counts"]
+    counts, edges = value["histogram"]["counts"], value["histogram"]["edges"]
+    sizes = value["lengths"].values()
+    assert [edges[0], edges[-1] - 1] == [min(s["min"] for s in sizes), max(s["max"] for s in sizes)]
+    assert {split: sum(found) for split, found in counts.items()} == value["rows"]  # a sequence a row
     drawn = [word for word in made.words if re.fullmatch(r"[\d,]+( to [\d,]+)? tokens: [\d,]+", word)]
     assert sum(int(word.rpartition(": ")[2]) for word in drawn) == sum(map(sum, counts.values()))
     assert sum(tag == "line" for tag, _ in made.elements) == len(counts)  # a row is longer than the model reads

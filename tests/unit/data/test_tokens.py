@@ -12,7 +12,7 @@ import tiny
 from tunesmith import encoding, recipefile
 from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import Example, Row, Tokens
-from tunesmith.data.tokens import Refused, Table, Writer, open_table
+from tunesmith.data.tokens import Refused, Table, Writer, open_table, sequences
 from tunesmith.errors import DataError, StorageError
 from tunesmith.models.model import Model
 from tunesmith.prepare import prepare
@@ -61,6 +61,9 @@ def test_what_is_put_in_comes_out(
     assert [row.row for row in found.refused] == [k for k, row in enumerate(wanted) if not row]
     kept = found.without_refused()
     assert [[e.parts for e in row] for row in kept] == [[e.parts for e in row] for row in wanted if row]
+    assert [sequences(found).tolist(), sequences(kept).tolist()] == [
+        sequences(list(of)).tolist() for of in (found, kept)
+    ]
     assert [e.row_id for row in kept for e in row] == [k for k, row in enumerate(r for r in wanted if r) for _ in row]
 
 
