@@ -182,7 +182,8 @@ class Predictor:
             split = "test" if "test" in found.rows else "validation"
             return found.rows[split], split
         said = {**self.recipe.column_map(), **columns}
-        files = [data] if data.is_file() else find_files(data).get("test", [data])
+        there = find_files(data)
+        files = there["train"] if set(there) == {"train"} else there.get("test", [data])
         made = read_rows(files, self.task, said)
         if self.recipe.data.bad_rows == "stop":
             refuse_bad(made.bad)

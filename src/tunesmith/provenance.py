@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tunesmith.data import tokens
+from tunesmith.data import sql, tokens
 from tunesmith.data.sums import sha256
 from tunesmith.prepare import Prepared
 from tunesmith.recipefile import fingerprint, task_as_json
@@ -36,7 +36,7 @@ def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:
     packages = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn")
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command,
+        "command": [sql.safe(word) for word in command],
         "model_sha256": model_hash(prepared),
         "data_sha256": {path: sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
         "examples_sha256": examples_hash(prepared),

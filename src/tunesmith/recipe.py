@@ -175,7 +175,7 @@ class Data(Section):
     """What to do with rows that cannot be used: stop and list them, or set them aside and list them."""
 
     allow: list[str] = []
-    """Findings that would stop training and are to be trained with all the same: leak, answers-cut ..."""
+    """Findings that would stop training and are to be trained with all the same: leak, answer-cut ..."""
 
     split: Split = Split()
     """How rows are set aside when no split is given."""

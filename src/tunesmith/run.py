@@ -15,7 +15,7 @@ import torch
 
 from tunesmith import judgement as judging
 from tunesmith import recipefile
-from tunesmith.data import tokens
+from tunesmith.data import sql, tokens
 from tunesmith.data.sums import sha256
 from tunesmith.diagnosis import diagnose, refuse
 from tunesmith.errors import RunError, TunesmithError
@@ -55,7 +55,7 @@ def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambd
     prepared.peak_bytes = measured.before_bytes
     prepared.seconds["measure"] = time.perf_counter() - began
     files = {
-        "recipe.yaml": text if text is not None else recipefile.dump(prepared.recipe),
+        "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(prepared.recipe),
         "resolved.json": prepared.recipe.model_dump(mode="json"),
         "receipt.json": receipt(prepared, command),
         "data.json": prepared.splits.describe(),

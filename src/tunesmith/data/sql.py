@@ -51,8 +51,8 @@ def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
 
 
 def safe(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    """A URL, or a text with URLs in it, without their passwords."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", url)
 
 
 def _there(url: Any, shown: str) -> None:

@@ -112,6 +112,15 @@ def test_a_database_is_trained_from_and_the_run_goes_on_from_its_own_rows(
     assert load_run(made.path).evaluate()["scores"]["test"]["accuracy"]["n"] > 0
 
 
+def test_a_password_is_in_no_file_of_a_run(encoder: Path, shop: Path, tmp_path: Path) -> None:
+    values = tiny.recipe_values(encoder, shop, tmp_path, train__epochs=1)
+    values["data"] = {"train": f"sqlite:///{shop}", "query": QUERY}
+    text = "# was postgresql://me:hunter2@host/shop\n" + json.dumps(values)
+    made, _ = run.begin(build(values), text, ["tunesmith", "--set", "data.train=mysql://me:hunter2@host/shop"])
+    assert not [path for path in made.path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert "postgresql://me:***@host/shop" in (made.path / "recipe.yaml").read_text()
+
+
 def test_the_same_answer_is_the_same_file_and_another_is_another(shop: Path) -> None:
     said: list[str] = []
     recipe = build({"model": "minilm", "data": {"train": f"sqlite:///{shop}", "query": QUERY}})
@@ -227,6 +236,20 @@ def test_several_configurations_are_asked_and_one_can_be_named(tmp_path: Path, m
 def test_what_names_no_data_set_is_refused_before_anything_is_fetched(address: str) -> None:
     with pytest.raises(DataError, match="names no data set"):
         hub.fetch(address, lambda _: None)
+
+
+def test_a_run_is_scored_on_a_pattern_of_packed_files(encoder: Path, tmp_path: Path) -> None:
+    import gzip
+
+    file = tiny.write_csv(tmp_path / "rows.csv", tiny.label_rows(90))
+    made = run.train_recipe(build(tiny.recipe_values(encoder, file, tmp_path, train__epochs=1)))
+    for k in range(2):
+        rows = "".join(json.dumps(row) + "\n" for row in tiny.label_rows(20))
+        (tmp_path / f"more{k}.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    from tunesmith import load as load_run
+
+    scores = load_run(made.path).evaluate(tmp_path / "more*.jsonl.gz")["scores"]["data"]
+    assert scores["accuracy"]["n"] == 40
 
 
 def test_sources_are_mixed_each_with_its_columns_limit_and_weight(encoder: Path, tmp_path: Path) -> None:
