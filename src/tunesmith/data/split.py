@@ -54,8 +54,9 @@ def split_rows(rows: Sequence[Row], bounds: Sequence[Interval]) -> dict[str, Seq
         counts = np.bincount(found.label)
         if (lone := np.flatnonzero(counts == 1)).size:
             only = rows[int(np.flatnonzero(found.label == lone[0])[0])]
+            label = only.values.get("label")
             raise DataError(
-                f"the label `{only['label']}` occurs once: a split would leave it either unlearned or unscored",
+                f"the label `{label}` occurs once: a split would leave it either unlearned or unscored",
                 where=only.place,
                 hint="add rows of this label, remove it, or name files in `data.validation` and `data.test`",
             )
