@@ -17,8 +17,8 @@ from tunesmith.data.columns import Columns, ColumnWriter, open_columns, starts
 
 _COLUMNS: dict[str, Any] = {
     "ids": np.int32,  # of every token
-    "trained": np.bool_,  # of every token; False where a part says nothing of it
-    "types": np.uint8,  # of every token; 0 where a part says nothing of it
+    "trained": np.bool_,  # of every token of a part that says it
+    "types": np.uint8,  # of every token of a part that says it
     "tokens": np.int64,  # of every part: how many it has
     "name": np.int16,  # of every part: its name's number
     "says": np.uint8,  # of every part: 1 where it says which tokens are trained, 2 where of which types they are
@@ -29,9 +29,10 @@ _COLUMNS: dict[str, Any] = {
     "target_bytes": np.int32,  # of every example
     "examples": np.int32,  # of every row: how many it has, 0 where it was refused
 }
-_FORM = 3
+_FORM = 4
 _CHUNK = 2**20
 _ROWS = 4096
+_NONE = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,18 @@ class Table(Sequence[list[Example]]):
 
     def _part(self, number: int) -> tuple[str, Tokens]:
         says = int(self.columns["says"][number])
-        begin, end = self.starts["tokens"][number : number + 2]
         tokens = Tokens(
-            tuple(self.columns["ids"][begin:end].tolist()),
-            trained=tuple(self.columns["trained"][begin:end].tolist()) if says & 1 else (),
+            self._of("ids", "tokens", number),
+            trained=self._of("trained", "trained", number) if says & 1 else (),
             cut=int(self.columns["cut"][number]),
             lost=int(self.columns["lost"][number]),
-            types=tuple(self.columns["types"][begin:end].tolist()) if says & 2 else (),
+            types=self._of("types", "types", number) if says & 2 else (),
         )
         return self.names[int(self.columns["name"][number])], tokens
+
+    def _of(self, name: str, counted: str, number: int) -> tuple[Any, ...]:
+        begin, end = self.starts[counted][number : number + 2]
+        return tuple(self.columns[name][begin:end].tolist())
 
 
 class Writer:
@@ -185,8 +189,8 @@ def _columns_of(rows: Sequence[list[Example]], names: list[str]) -> Columns:
                 made["says"].append(bool(part.trained) + 2 * bool(part.types))
                 made["tokens"].append(len(part.ids))
                 made["ids"].extend(part.ids)
-                made["trained"].extend(part.trained or (False,) * len(part.ids))
-                made["types"].extend(part.types or (0,) * len(part.ids))
+                made["trained"].extend(part.trained)
+                made["types"].extend(part.types)
                 made["cut"].append(part.cut)
                 made["lost"].append(part.lost)
     columns: Columns = {name: np.array(values, _COLUMNS[name]) for name, values in made.items()}
@@ -283,4 +287,6 @@ def open_table(place: Path) -> Table | None:
 def table_of(columns: Columns, names: tuple[str, ...], refused: tuple[Refused, ...]) -> Table:
     """A table over columns, wherever they lie."""
     begin = {name: starts(columns[name]) for name in ("examples", "parts", "tokens", "target_bytes")}
+    for name, says in (("trained", 1), ("types", 2)):
+        begin[name] = starts(np.where(columns["says"] & says, columns["tokens"], 0)) if len(columns[name]) else _NONE
     return Table(columns, names, refused, begin, np.arange(len(columns["examples"]), dtype=np.int64))
