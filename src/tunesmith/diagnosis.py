@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ from tunesmith.prepare import Prepared
 
 _MOST_CUT = 0.5
 """Of the training rows; where more lose a part of their answers, what is learned is to break off."""
+
+
+_NAMED = 100_000
+"""Rows of a finding that are named one by one."""
 
 
 def diagnose(prepared: Prepared, *, quick: bool = False) -> list[Finding]:
@@ -52,26 +57,31 @@ def _cut(prepared: Prepared) -> list[Finding]:
         lost, cut = tokens.rows_with(encoded, "lost"), tokens.rows_with(encoded, "cut")
         hint = "shorten them, or raise `data.max_tokens` if the model can read more"
         if lost.any():
-            found.append(
-                about(
-                    "answer-cut",
-                    split,
-                    _at(rows, lost),
-                    len(rows),
-                    f"a part of what is to be learned lies beyond the {limit} tokens that the model reads",
-                    hint,
-                    shown=[_lost(encoded[k]) for k in np.flatnonzero(lost)[:EXAMPLES].tolist()],
-                    stops=split == "train" and bool(lost.mean() > _MOST_CUT),
-                )
-            )
+            why = f"a part of what is to be learned lies beyond the {limit} tokens that the model reads"
+            shown = [_lost(encoded[k]) for k in np.flatnonzero(lost)[:EXAMPLES].tolist()]
+            stops = split == "train" and bool(lost.mean() > _MOST_CUT)
+            found.append(_finding("answer-cut", split, rows, lost, (why, hint), shown, stops=stops))
         if (only := cut & ~lost).any():
             why = f"the model reads {limit} tokens of them and never sees the rest"
-            found.append(about("truncated", split, _at(rows, only), len(rows), why, hint))
+            found.append(_finding("truncated", split, rows, only, (why, hint), []))
     return found
 
 
-def _at(rows: Sequence[Row], chosen: NDArray[np.bool_]) -> list[Row]:
-    return [rows[k] for k in np.flatnonzero(chosen).tolist()]
+def _finding(
+    kind: str,
+    split: str,
+    rows: Sequence[Row],
+    chosen: NDArray[np.bool_],
+    said: tuple[str, str],
+    shown: Sequence[str],
+    *,
+    stops: bool = False,
+) -> Finding:
+    """A finding about chosen rows, however many: only those that are shown are made."""
+    numbers = np.flatnonzero(chosen)
+    first = [rows[k] for k in numbers[:EXAMPLES].tolist()]
+    made = about(kind, split, first, len(rows), *said, shown=shown, stops=stops)
+    return replace(made, count=len(numbers), rows=tuple((split, k) for k in numbers[:_NAMED].tolist()))
 
 
 def _lost(examples: Sequence[Example]) -> str:

@@ -15,6 +15,8 @@ from tunesmith.doctor.finding import Finding, about
 
 quick = True
 whole = True
+_MOST = 200_000
+"""Rows that stand twice which are made and compared: of very many, the first."""
 _MOST_LEAKED = 0.05
 """Of the test rows; more of them in train makes a score on them meaningless."""
 
@@ -32,7 +34,7 @@ def _within(split: str, rows: Sequence[Row]) -> list[Finding]:
     _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
     groups: dict[str, list[Row]] = defaultdict(list)
     copies: dict[str, list[Row]] = defaultdict(list)
-    for k in np.flatnonzero(counts[inverse] > 1).tolist():
+    for k in np.flatnonzero(counts[inverse] > 1)[:_MOST].tolist():
         row = rows[k]
         groups[content(row)].append(row)
         said = row.values.get("label_documents", "")  # a query may have a row for each document
@@ -76,11 +78,11 @@ def _leaks(case: Case) -> list[Finding]:
     for at, first in enumerate(names):
         for second in names[at + 1 :]:
             rows, of = case.rows[second], len(case.rows[second])
-            shared = [rows[k] for k in np.flatnonzero(np.isin(sums[second], sums[first])).tolist()]
+            shared = [rows[k] for k in np.flatnonzero(np.isin(sums[second], sums[first]))[:_MOST].tolist()]
             if not shared:
                 continue
             train = first == "train"
-            there = np.flatnonzero(np.isin(sums[first], sums[second])).tolist()
+            there = np.flatnonzero(np.isin(sums[first], sums[second])).tolist() if train else []
             found.append(
                 about(
                     "leak",
@@ -91,7 +93,7 @@ def _leaks(case: Case) -> list[Finding]:
                     f"remove them from {first}",
                     shown=[_text(row) for row in shared[:5]],
                     side=second,
-                    remove=there if train else (),
+                    remove=there,
                     stops=train and second == "test" and len(shared) > _MOST_LEAKED * of,
                 )
             )
