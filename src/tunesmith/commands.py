@@ -361,6 +361,7 @@ def read_recipe(
 ) -> tuple[Recipe, str | None]:
     """A recipe file, or a model and a file of rows. Returns the words of the file too, None where there is none."""
     from tunesmith import recipefile
+    from tunesmith.data import files
 
     changes = (
         *(f"{key}={value}" for key, value in (("task", task), ("method", method)) if value),
@@ -380,16 +381,20 @@ def read_recipe(
         raise RecipeError("too many arguments", where=" ".join(what), hint="RECIPE, or MODEL FILE")
     rows = what[-1]
     if "://" not in rows:
-        from tunesmith.data.files import find_files
+        files.find_files(rows)
+    named = len(what) == 2 or any(change.partition("=")[0] in ("model", "model.name") for change in changes)
+    values: dict[str, Any] = {"model": what[0] if len(what) == 2 else "minilm", "data": {"train": rows}}
+    recipe = recipefile.build(values, changes, source="command line")
+    return recipe if named else _with_usual_model(recipe), None
 
-        find_files(rows)
-    model = what[0] if len(what) == 2 else _usual_model(rows, task)
-    return recipefile.build({"model": model, "data": {"train": rows}}, changes, source="command line"), None
 
-
-def _usual_model(rows: str, task: str | None) -> str:
+def _with_usual_model(recipe: Recipe) -> Recipe:
+    """The recipe with the model that is recommended for what the rows are for."""
     from tunesmith.data import infer, sources
     from tunesmith.models import catalog
 
-    guess = infer.infer(Path(sources.fetched(rows, None, lambda _: None)), {}, task)
-    return catalog.recommend(guess.task)[0][0].name
+    data = sources.local(recipe, lambda _: None).data
+    path, task = Path(data.parts()[0].path), recipe.task.name if recipe.task else None
+    guess = infer.infer(path, recipe.column_map(), task, data.format, recipe.task.options() if recipe.task else None)
+    name = catalog.recommend(guess.task)[0][0].name
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": name})})

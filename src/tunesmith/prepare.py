@@ -26,7 +26,7 @@ from tunesmith.models import catalog
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.models.precision import precision_of, settle_process
-from tunesmith.recipe import Plugin, Recipe
+from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
 from tunesmith.train.optimizer import Schedule, warmup_steps
@@ -148,8 +148,7 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
         columns = {**recipe.column_map(), **first.columns}
         guess = infer.infer(Path(first.path), columns, chosen, first.format or recipe.data.format, options)
         values["task"] = recipe.task or Plugin(name=guess.task)
-        columns = {**guess.columns, **recipe.column_map()}
-        values["data"] = recipe.data.model_copy(update={"columns": columns, "text": None, "label": None})
+        values["data"] = _with_columns(recipe, guess.columns)
         if recipe.task is None or guess.task == "text-classification":
             say(f"taken as {guess.task}: {guess.why}")
     task_name = (recipe.task or values["task"]).name
@@ -167,6 +166,15 @@ def resolve(recipe: Recipe, say: Say) -> tuple[Recipe, Task, Method, Source]:
     method: Method = make_plugin("methods", recipe.method.name, recipe.method.options())
     _fits(recipe.model.name, source.kind, task_name)
     return recipe, task, method, source
+
+
+def _with_columns(recipe: Recipe, found: Mapping[str, str | list[str]]) -> Data:
+    """The data with the columns that were found; of several sources with columns of their own, for the first alone."""
+    data = recipe.data
+    if isinstance(data.train, list) and data.train[0].columns:
+        first = data.train[0].model_copy(update={"columns": {**found, **data.train[0].columns}})
+        return data.model_copy(update={"train": [first, *data.train[1:]]})
+    return data.model_copy(update={"columns": {**found, **recipe.column_map()}, "text": None, "label": None})
 
 
 def find_model(recipe: Recipe, say: Say | None = None) -> Source:

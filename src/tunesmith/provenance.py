@@ -61,9 +61,11 @@ def examples_hash(prepared: Prepared) -> str:
     if prepared.model.family != "vision":
         return tokens.digest(prepared.examples)
     digest = hashlib.sha256()
-    for row in prepared.examples:
-        for example in row:
-            digest.update(json.dumps([[part.read for part in example.parts.values()], example.target]).encode())
+    for row, examples in zip(prepared.train_rows, prepared.examples, strict=True):
+        sums = [value for name, value in sorted(row.values.items()) if name.endswith("_sha256")]
+        for example in examples:
+            read = [part.read for part in example.parts.values()]
+            digest.update(json.dumps([read, sums, example.target]).encode())
     return digest.hexdigest()
 
 

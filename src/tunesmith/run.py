@@ -90,6 +90,13 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
             hint="start a new run; `tunesmith predict` still opens this one",
         )
     prepared = prepare(recipe, say, precision=plan["precision"])
+    for name, part in run.json("data").items():
+        if [file["path"] for file in part["files"]] != list(prepared.splits.files.get(name, ())):
+            raise RunError(
+                f"the rows of `{name}` are of other files than when the run began",
+                where=str(prepared.splits.files.get(name, ("",))[0]),
+                hint="put the files back as they were, or start a new run",
+            )
     if model_hash(prepared) != run.json("receipt")["model_sha256"]:
         raise RunError(
             "the pretrained model has changed since the run began",

@@ -33,7 +33,7 @@ def digest(text: str, salt: str) -> int:
 def together(row: Row) -> str:
     """What keeps rows on one side of a split: their group where one was named, else their content."""
     group = row.values.get(GROUP)
-    return content(row) if group is None else json.dumps({"group": group}, sort_keys=True, default=str)
+    return content(row) if group is None else json.dumps({"group": str(group)})  # CSV has texts where JSON has numbers
 
 
 def place(row: Row, salt: str = "split") -> float:

@@ -83,8 +83,9 @@ def read_batches(batches: Sequence[Batch], task: Task, *, targets: bool = True) 
     known: dict[Path, list[str]] = {}
     while True:
         try:
-            if sum(_size(path) for batch in batches for path in batch.files) >= _STORED_BYTES:
-                return RowSet(*_stored(batches, task, targets, known), files)
+            folder = _folder(batches, task)
+            if folder is not None:
+                return RowSet(*_stored(folder, batches, task, targets, known), files)
             rows: list[Row] = []
             bad = _read(batches, task, targets, rows, known)
             return RowSet(tuple(rows), tuple(bad), files)
@@ -92,11 +93,22 @@ def read_batches(batches: Sequence[Batch], task: Task, *, targets: bool = True) 
             known[found.path] = found.there
 
 
+def _folder(batches: Sequence[Batch], task: Task) -> Path | None:
+    """Where the rows are kept on disk; None where they are few, name files whose bytes are not in the sum of their own,
+    or no cache can be had."""
+    few = sum(_size(path) for batch in batches for path in batch.files) < _STORED_BYTES
+    if few or any(column.path for column in task.columns.values()):
+        return None
+    try:
+        return cache_folder(_KIND)
+    except OSError:
+        return None
+
+
 def _stored(
-    batches: Sequence[Batch], task: Task, targets: bool, known: Mapping[Path, list[str]]
+    folder: Path, batches: Sequence[Batch], task: Task, targets: bool, known: Mapping[Path, list[str]]
 ) -> tuple[StoredRows, tuple[BadRow, ...]]:
     """The rows as a table on disk, found or made."""
-    folder = cache_folder(_KIND)
     prune(folder)
     place = folder / _name(batches, task, targets)
     found = open_rows(place)
@@ -159,11 +171,13 @@ def read_file(
     first = list(islice(items, _LOOK))
     if not first:
         raise DataError("the file has no rows", where=str(path))
+    while first and all(isinstance(item, BadRow) for item in first):
+        yield from ((item, {}) for item in first if isinstance(item, BadRow))
+        first = list(islice(items, _LOOK))
+    if not first:
+        return
     read = [item for item in first if not isinstance(item, BadRow)]
     there = list(dict.fromkeys((*known, *(name for _, values in read for name in values))))
-    if not read:
-        yield from ((item, {}) for item in (*first, *items) if isinstance(item, BadRow))
-        return
     where = f"{path}:{read[0][0]}"
     mapping = map_columns(wanted, said, there, where)
     _has(batch.needs, there, where)
@@ -179,13 +193,20 @@ def read_file(
             there = list(dict.fromkeys((*there, *values)))
             if map_columns(wanted, said, there, where) != mapping:
                 raise MoreColumns(path, there)
-        beside = {name: values.get(column) for name, column in batch.beside.items()}
+        beside = {name: _plain(values.get(column)) for name, column in batch.beside.items()}
         place_files(wanted, mapping, values, path.parent)
         made = in_task_columns(task, mapping, values, purpose)
         if isinstance(made, str):
             yield BadRow(str(path), line, made), values
         else:
             yield (line, {**made, **beside, **batch.constant}), values
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has: dates as they are written."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _has(columns: Iterable[str], there: list[str], where: str) -> None:

@@ -19,7 +19,7 @@ from tunesmith.data.content import GROUP, content, digest, together
 _COLUMNS: dict[str, Any] = {
     "values": np.uint8,  # JSON of every row's values, end to end
     "bytes": np.int32,  # of every row
-    "file": np.int16,  # number of its file
+    "file": np.int32,  # number of its file
     "line": np.int64,
     "content": np.uint64,  # its content's sum
     "place": np.uint64,  # that of its group, or its content again: the side of a split

@@ -25,6 +25,12 @@ def local(recipe: Recipe, say: Say) -> Recipe:
         update: dict[str, object] = {"train": fetched(data.train, data.query, say)}
         if is_url(data.train):
             update["query"] = None
+    elif data.query is not None:
+        raise RecipeError(
+            "`data.query` is of one database, and `data.train` is a list",
+            where="data.query",
+            hint="give each source its own: `{path: ..., query: ...}`",
+        )
     else:
         parts = [_part(part, say) for part in data.train]
         update = {"train": parts}
@@ -67,7 +73,14 @@ def fetched(path: str, query: str | None, say: Say) -> str:
 
 def _answer(url: str, query: str, say: Say) -> Path:
     """A file of the query's rows, one that is there already where they are the same. Rows go to disk as they come."""
-    folder = cache_folder(_KIND)
+    try:
+        folder = cache_folder(_KIND)
+    except OSError as fault:
+        raise DataError(
+            f"the answer of a query needs a place: {fault.strerror}",
+            where=str(fault.filename),
+            hint="set TUNESMITH_CACHE",
+        ) from None
     digest = hashlib.sha256()
     count = 0
 

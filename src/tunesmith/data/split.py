@@ -7,6 +7,7 @@ row) do not count. Rows with times are split by them instead: the last are set a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from tunesmith.contracts import Row
 from tunesmith.data.content import TIME
 from tunesmith.data.rows import marks, select
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 
+_FORMS = "times are numbers, or dates such as 2024-05-31 or 2024-05-31T12:00:00"
 Interval = tuple[float, float, str]
 """From, below, and the part that places between the two are in; what is in none is in `train`."""
 
@@ -126,13 +128,13 @@ def split_by_time(
 
     Raises DataError for a row without a time, and where a part would have no row.
     """
-    times = np.array([_time(row) for row in rows])
+    times = _times(rows)
     ordered = np.sort(times)
     begin: dict[str, float] = {}
     left = len(rows)
     for name in sorted(shares):  # test is taken first, from the end
         left -= round(shares[name] * len(rows))
-        begin[name] = _moment(given[name]) if name in given else float(ordered[min(max(left, 0), len(rows) - 1)])
+        begin[name] = _said(given[name], name) if name in given else float(ordered[min(max(left, 0), len(rows) - 1)])
     names = ("train", *(name for name in ("validation", "test") if name in shares))
     side = np.zeros(len(rows), np.int8)
     for number, name in enumerate(names[1:], start=1):
@@ -140,33 +142,56 @@ def split_by_time(
     return _parts(rows, names, side), begin
 
 
-def _time(row: Row) -> float:
-    value = row.values.get(TIME)
+def _times(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """The time of each row. Raises DataError."""
+    times = np.empty(len(rows))
+    kinds: dict[bool, Row] = {}
+    for k, row in enumerate(rows):
+        value = row.values.get(TIME)
+        try:
+            times[k] = _moment(value)
+        except ValueError:
+            said = "has no time" if value in (None, "") else f"has a time that cannot be read: {value!r}"
+            raise DataError(f"the row {said}", where=row.place, hint=_FORMS) from None
+        kinds.setdefault(_is_date(value), row)
+    if len(kinds) > 1:
+        number, date = kinds[False], kinds[True]
+        raise DataError(
+            f"some times are numbers ({number.values[TIME]!r}), others dates ({date.values[TIME]!r})",
+            where=f"{number.place}\n  and {date.place}",
+            hint="write all of them alike",
+        )
+    return times
+
+
+def _said(value: str | float, name: str) -> float:
     try:
         return _moment(value)
     except ValueError:
-        said = "has no time" if value in (None, "") else f"has a time that cannot be read: {value!r}"
-        raise DataError(
-            f"the row {said}",
-            where=row.place,
-            hint="`data.split.time` takes numbers, and dates such as 2024-05-31 or 2024-05-31T12:00:00",
-        ) from None
+        raise RecipeError(f"the time cannot be read: {value!r}", where=f"data.split.{name}_from", hint=_FORMS) from None
+
+
+def _is_date(value: Any) -> bool:
+    if isinstance(value, int | float):
+        return False
+    try:
+        float(str(value))
+    except ValueError:
+        return True
+    return False
 
 
 def _moment(value: Any) -> float:
     """A number, or a date as seconds since 1970 (UTC where it names no zone). Raises ValueError."""
     if isinstance(value, bool) or value is None:
         raise ValueError(value)
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, datetime):
-        moment = value
-    else:
-        try:
-            return float(str(value))
-        except ValueError:
-            moment = datetime.fromisoformat(str(value).strip())
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if _is_date(value):
+        moment = datetime.fromisoformat(str(value).strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
 
 
 def sample(rows: Sequence[Row], limit: int | None) -> Sequence[Row]:

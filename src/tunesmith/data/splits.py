@@ -132,7 +132,10 @@ def _capped(rows: Sequence[Row], parts: Sequence[Part]) -> Sequence[Row]:
 
 def _kept(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> Splits:
     """As `_split`, once for rows on disk: which of them are in which split is kept, and what the task learned."""
-    folder = cache_folder(_KIND)
+    try:
+        folder = cache_folder(_KIND)
+    except OSError:  # no cache can be had
+        return _split(recipe, task, sets)
     prune(folder)
     place = folder / _name(recipe, task, sets)
     kept = open_columns(place, dict.fromkeys(SPLITS, np.int64), _FORM)
@@ -192,6 +195,21 @@ def _name(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _of_split(given: str, name: str) -> list[Path]:
+    """The files that a recipe names for a split: those of that name where they are a folder of splits. Raises
+    DataError."""
+    there = find_files(Path(given))
+    if name in there:
+        return there[name]
+    if set(there) != {"train"}:
+        raise DataError(
+            f"the folder has no rows for `{name}`, but others",
+            where=given,
+            hint=f"name the file that is meant in `data.{name}`",
+        )
+    return there["train"]
+
+
 def read_all(recipe: Recipe, task: Task) -> dict[str, RowSet]:
     """Split -> rows, as the recipe names them. Raises DataError."""
     batches = batches_of(recipe)
@@ -208,7 +226,7 @@ def batches_of(recipe: Recipe) -> dict[str, list[Batch]]:
         for name in ("validation", "test"):
             given = getattr(recipe.data, name)
             if given is not None:
-                files[name] = find_files(Path(given))["train"] if number == 0 else []
+                files[name] = _of_split(given, name) if number == 0 else []
         for name, paths in files.items():
             batch = Batch(
                 tuple(paths),

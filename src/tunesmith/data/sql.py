@@ -31,7 +31,7 @@ def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
         engine = sqlalchemy.create_engine(url)
         _there(engine.url, shown)
         with engine.connect().execution_options(stream_results=True, yield_per=1000) as connection:
-            answer = connection.execute(sqlalchemy.text(query))
+            answer = connection.exec_driver_sql(query)
             names = list(answer.keys())
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
@@ -52,7 +52,8 @@ def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
 
 def safe(url: str) -> str:
     """A URL, or a text with URLs in it, without their passwords."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", url)
+    masked = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|sslpassword|token)=)[^&\s]*", r"\1***", masked)
 
 
 def _there(url: Any, shown: str) -> None:
@@ -71,11 +72,11 @@ def _short(fault: Exception) -> str:
 
 
 def _plain(value: Any, name: str, number: int, shown: str) -> Any:
-    if isinstance(value, decimal.Decimal):
+    if isinstance(value, decimal.Decimal) and value.is_finite():
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes | memoryview):
         raise DataError(f"column `{name}` holds bytes, not text", where=f"{shown} row {number}",
                         hint="leave it out of the query, or cast it to text in it")  # fmt: skip
-    return value
+    return value if value is None or isinstance(value, str | int | float) else str(value)

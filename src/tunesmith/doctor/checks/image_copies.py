@@ -8,7 +8,7 @@ place are compared. What is alike by hash is compared by its small picture.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -30,6 +30,8 @@ _FAR = 9.0
 _FAR_TINY = 5.0
 """The same for pictures of fewer than 48 pixels, where two shoes look alike."""
 _TINY = 48
+_MOST, _BESIDE = 200, 20
+"""Pictures of a bucket that are all compared; of a fuller one, each is with as many behind it."""
 _FLAT = 4.0
 """Deviation of the grey values below which a picture shows nothing that could be compared."""
 
@@ -93,9 +95,18 @@ def _candidates(prints: Sequence[_Print | None]) -> list[tuple[int, int]]:
     known = [k for k, found in enumerate(prints) if found is not None]
     bits = {k: int.from_bytes(np.packbits(found.rows).tobytes(), "big") for k in known if (found := prints[k])}
     return sorted(
-        {(a, b) for bucket in buckets.values() for a, b in combinations(bucket, 2)
+        {(a, b) for bucket in buckets.values() for a, b in _pairs(bucket)
          if (bits[a] ^ bits[b]).bit_count() <= _BITS}
     )  # fmt: skip
+
+
+def _pairs(bucket: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """All pairs of a bucket; of a full one (blank margins), each with some behind it."""
+    if len(bucket) <= _MOST:
+        yield from combinations(bucket, 2)
+    else:
+        for step in range(1, _BESIDE + 1):
+            yield from zip(bucket, bucket[step:], strict=False)
 
 
 def _alike(first: _Print | None, second: _Print | None) -> bool:
@@ -117,7 +128,7 @@ def _finding(first: str, second: str, rows: Sequence[Row], pairs: Sequence[tuple
         why = f"{first} has pictures that look the same, so that a score on {second} flatters"
         hint = f"remove them from {first}"
     later = sorted(partner)
-    differ = [k for k in later if rows[k].values.get("label") != rows[partner[k]].values.get("label")]
+    differ = {k for k in later if rows[k].values.get("label") != rows[partner[k]].values.get("label")}
     if differ:
         why += f"; {len(differ)} of them have another label than the picture they look like"
     mine = [rows[k].id for k in later if k not in differ] if first == second else sorted({rows[a].id for a, _ in pairs})

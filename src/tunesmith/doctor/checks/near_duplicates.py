@@ -79,7 +79,8 @@ def _within(
         if differ
         else ""
     )
-    ordered = sorted(again, key=lambda k: (k in set(agree), k)) if differ else again
+    same = set(agree)
+    ordered = sorted(again, key=lambda k: (k in same, k))
     return about(
         "near-duplicate",
         split,
