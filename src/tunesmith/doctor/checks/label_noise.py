@@ -23,7 +23,7 @@ _MARGIN = -0.4
 """By how much another label must be likelier. On sets as published 0.3 to 5 % of the rows have that; of labels that
 were changed at random about half are found, with a precision of .5 (sst2) to .95 (bench/label_noise.py)."""
 _WORK = 1_000_000
-"""Rows times labels that are learned from: about a minute on one core. A larger set is sampled."""
+"""Rows times labels that are learned from: about two minutes on one core. A larger set is sampled."""
 _TERMS = 50_000
 
 
