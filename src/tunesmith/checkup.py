@@ -13,6 +13,7 @@ import numpy as np
 from tunesmith.console import Screen
 from tunesmith.contracts import Row
 from tunesmith.data import tokens
+from tunesmith.data.rows import spread
 from tunesmith.diagnosis import diagnose
 from tunesmith.doctor.finding import Finding
 from tunesmith.prepare import Prepared, Say, prepare
@@ -99,7 +100,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
     most = tokens.longest(prepared.examples, train.batch_size, fit.PROBE)
     measured = fit.fit(prepared.model, prepared.task, most, train.memory, train.batch_size, thorough=True)
     count = int(tokens.lengths(prepared.examples)[0].sum())
-    some = np.linspace(0, len(prepared.examples) - 1, min(len(prepared.examples), _COUNTED)).astype(int).tolist()
+    some = spread(len(prepared.examples), _COUNTED).tolist()
     weights = prepared.task.weights([example for k in some for example in prepared.examples[k]])
     labels = sum(weights.values()) * len(prepared.examples) / len(some)
     epochs = schedule.steps / prepared.plan().per_epoch

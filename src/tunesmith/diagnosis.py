@@ -18,8 +18,6 @@ from tunesmith.prepare import Prepared
 
 _MOST_CUT = 0.5
 """Of the training rows; where more lose a part of their answers, what is learned is to break off."""
-
-
 _NAMED = 100_000
 """Rows of a finding that are named one by one."""
 
@@ -27,9 +25,7 @@ _NAMED = 100_000
 def diagnose(prepared: Prepared, *, quick: bool = False) -> list[Finding]:
     """The findings, the gravest first; `quick` leaves out what takes long."""
     assert prepared.recipe.task is not None
-    case = Case(
-        prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name, prepared.recipe.train.seed
-    )  # fmt: skip
+    case = Case(prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name, prepared.recipe.train.seed)
     found = [*_cut(prepared), *examine(case, quick=quick)]
     return sorted(found, key=lambda finding: not finding.stops)
 

@@ -16,8 +16,6 @@ from tunesmith.recipe import Recipe
 from tunesmith.train.evaluate import Judged, judge, judge_answers, settle
 
 Scores = dict[str, dict[str, Score]]
-
-
 _MOST = 100_000
 """Training rows that base and baselines learn from: their words of more rows would not fit in memory."""
 
@@ -50,6 +48,15 @@ def score(model: Model, task: Task, split: str, rows: Sequence[Row], answers: in
     return Judgement(split, judged, {split: stats.scores(task, judged.measured)})
 
 
+def untuned(task: Task, recipe: Recipe, source: Source, train: Sequence[Row]) -> Model:
+    """The model before tuning, doing the task by what its frozen states tell of the training rows."""
+    if task.probed:  # a probe is linear on pooled states
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
+    model = task.build(source, recipe, recipe.train.seed)
+    task.base(model, train)
+    return model
+
+
 def compare(
     judgement: Judgement,
     task: Task,
@@ -63,11 +70,7 @@ def compare(
     train = sample(splits["train"], _MOST)
     split = judgement.split
     yield "base: the untuned model on the same rows"
-    untuned = recipe
-    if task.probed:  # a probe is linear on pooled states
-        untuned = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
-    model = task.build(source, untuned, recipe.train.seed)
-    task.base(model, train)
+    model = untuned(task, recipe, source, train)
     settled = settle(model, task, splits["validation"])
     judged = judge(model, settled, rows, answers=recipe.evaluate.answers)
     judgement.base_judged = judged

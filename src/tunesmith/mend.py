@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,10 @@ def mend(recipe: Recipe, task: Task, found: Splits, findings: Sequence[Finding],
     gone = {k for finding in findings for k in finding.remove}
     left = Counter(_key(row) for row in (train[k] for k in sorted(gone)))
     counts = Counter[str]()
-    rows = _kept(batches, task, left, counts)
+    known = {path: _columns(path, batch.format) for batch in batches for path in batch.files}
+    rows = _kept(batches, task, left, counts, known)
     if target.suffix.lower() == ".csv":
-        columns = dict.fromkeys(name for row in _kept(batches, task, left, Counter()) for name in row)
+        columns = dict.fromkeys(name for row in _kept(batches, task, left, Counter(), known) for name in row)
         write_pieces(target, _csv(rows, list(columns)))
     else:
         write_pieces(target, (f"{json.dumps(row, ensure_ascii=False, default=str)}\n".encode() for row in rows))
@@ -58,16 +59,24 @@ def _key(row: Row) -> tuple[str, int, str, str]:
     return row.file, row.line, content(row), repr(row.values.get("label"))
 
 
+def _columns(path: Path, file_format: str | None) -> list[str]:
+    """The columns of a file, of whichever rows."""
+    rows = (item for item in raw_rows(path, file_format) if not isinstance(item, BadRow))
+    return list(dict.fromkeys(name for _, values in rows for name in values))
+
+
 def _kept(
-    batches: Sequence[Batch], task: Task, left: Counter[tuple[str, int, str, str]], counts: Counter[str]
+    batches: Sequence[Batch],
+    task: Task,
+    left: Counter[tuple[str, int, str, str]],
+    counts: Counter[str],
+    known: Mapping[Path, list[str]],
 ) -> Iterator[dict[str, Any]]:
     """The rows to be kept, in the columns of their files."""
     left = Counter(left)
     for batch in batches:
         for path in batch.files:
-            raws = (item for item in raw_rows(path, batch.format) if not isinstance(item, BadRow))
-            columns = list(dict.fromkeys(name for _, values in raws for name in values))
-            for item, raw in read_file(path, batch, task, True, columns):
+            for item, raw in read_file(path, batch, task, True, known[path]):
                 if isinstance(item, BadRow):
                     counts["left"] += 1
                     continue

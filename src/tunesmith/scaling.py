@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ from tunesmith.contracts import Row
 from tunesmith.data.rows import select
 from tunesmith.data.split import sampled
 from tunesmith.errors import DataError, TunesmithError
-from tunesmith.judgement import headline
-from tunesmith.metrics.measured import Measured, Score
+from tunesmith.judgement import headline, untuned
+from tunesmith.metrics.measured import Measured
 from tunesmith.prepare import Prepared, Say
-from tunesmith.recipe import Recipe
-from tunesmith.train.evaluate import judge
+from tunesmith.train.evaluate import judge, value_of
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 _PARTS = 3
@@ -92,10 +90,8 @@ def measure(prepared: Prepared, say: Say) -> Curve:
                 f"learning from {size:,} of {count:,} rows"
                 + (f", part {part + 1} of {parts}" if share < 1 < parts else "")
             )
-            order = np.random.default_rng((prepared.recipe.train.seed, part)).permutation(count)
-            chosen = select(whole, np.sort(order[:size]))
             try:
-                made.append(_probe(prepared, chosen, rows) if probed else _tune(prepared, size, rows))
+                made.append(_probe(prepared, whole, size, part, rows) if probed else _tune(prepared, size, rows))
             except TunesmithError as fault:  # a small part may lack a label
                 say(f"  left out: {fault.problem}")
         if made:
@@ -107,14 +103,13 @@ def measure(prepared: Prepared, say: Say) -> Curve:
     return _curve(prepared, sizes, found, how)
 
 
-def _probe(prepared: Prepared, train: Sequence[Row], rows: Sequence[Row]) -> Measured:
-    recipe = prepared.recipe
-    task = prepared.task.learn(train)
-    if task.classes() != prepared.task.classes():
+def _probe(prepared: Prepared, whole: Sequence[Row], size: int, part: int, rows: Sequence[Row]) -> Measured:
+    """The probe that learned from as many of the rows, drawn for this part."""
+    order = np.random.default_rng((prepared.recipe.train.seed, part)).permutation(len(whole))
+    train = select(whole, np.sort(order[:size]))
+    if prepared.task.learn(train).classes() != prepared.task.classes():
         raise DataError("the part lacks a label")
-    untuned = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
-    model = prepared.task.build(prepared.source, untuned, recipe.train.seed)
-    prepared.task.base(model, train)
+    model = untuned(prepared.task, prepared.recipe, prepared.source, train)
     return judge(model, prepared.task, rows, answers=0).measured
 
 
@@ -122,7 +117,7 @@ def _tune(prepared: Prepared, size: int, rows: Sequence[Row]) -> Measured:
     """One pass of the recipe's own method over a part."""
     from tunesmith import run
 
-    recipe: Recipe = prepared.recipe
+    recipe = prepared.recipe
     with tempfile.TemporaryDirectory() as folder:
         once = recipe.model_copy(
             update={
@@ -135,7 +130,6 @@ def _tune(prepared: Prepared, size: int, rows: Sequence[Row]) -> Measured:
         part, tuned = run.begin(once, None, ["scaling"])
         for _ in run.go(part, tuned):
             pass
-        assert Path(folder).is_dir()
     return judge(tuned.model, prepared.task, rows, answers=0).measured
 
 
@@ -146,10 +140,9 @@ def _method(prepared: Prepared) -> str:
 
 def _curve(prepared: Prepared, sizes: Sequence[int], found: Sequence[Sequence[Measured]], how: str) -> Curve:
     task = prepared.task
-    scores: dict[str, Score] = stats.scores(task, found[-1][0])
-    metric = headline(task, scores)
+    metric = headline(task, stats.scores(task, found[-1][0]))
     draws = [[stats.replicates(task, measured, metric.name) for measured in made] for made in found]
-    values = [[stats.scores(task, measured, 1)[metric.name].value for measured in made] for made in found]
+    values = [[value_of(task, measured)[metric.name] for measured in made] for made in found]
     rng = np.random.default_rng(prepared.recipe.train.seed)
     each = np.stack([_spread(np.stack(made), rng) for made in draws])  # [sizes, replicates]
     means = np.array([np.mean(made) for made in values])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from tunesmith.contracts import Row
 
@@ -36,6 +37,13 @@ def together(row: Row) -> str:
     return content(row) if group is None else json.dumps({"group": str(group)})  # CSV has texts where JSON has numbers
 
 
-def place(row: Row, salt: str = "split") -> float:
+def place(row: Row) -> float:
     """A number in [0, 1) that is a function of the row's group or content."""
-    return digest(together(row), salt) / 2**64
+    return digest(together(row), "split") / 2**64
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON has: dates and times as they are written, all else that it has not as its words."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

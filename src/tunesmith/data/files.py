@@ -105,20 +105,28 @@ def find_files(given: str | Path) -> dict[str, list[Path]]:
         raise DataError("this is neither a file nor a folder", where=str(path))
     if holds_images(path) and not any(_split(entry) in SPLITS for entry in path.iterdir()):
         return {"train": [path]}
-    inner = path / "data"
-    named = any(_split(entry) in SPLITS for entry in _entries(path))
-    if not named and inner.is_dir() and any(_split(entry) in SPLITS for entry in _entries(inner)):
-        return find_files(inner)
-    if named:
+    if _has_splits(path):
         return _by_split(path)
-    parts = [e.name for e in _entries(path) if e.is_dir() and any(_split(inside) in SPLITS for inside in _entries(e))]
-    if parts:
+    if _has_splits(path / "data"):
+        return find_files(path / "data")
+    if inside := parts(path):
         raise DataError(
-            f"the folder has several parts, each with splits of its own: {', '.join(parts[:20])}",
+            f"the folder has several parts, each with splits of its own: {', '.join(inside[:20])}",
             where=str(path),
-            hint=f"name one, such as `{path / parts[0]}`, or all in a list",
+            hint=f"name one, such as `{path / inside[0]}`, or all in a list",
         )
     return {"train": _alike(path)}
+
+
+def parts(path: Path) -> list[str]:
+    """The names of the folders in a folder that have splits of their own, where it has none itself."""
+    if not path.is_dir() or _has_splits(path) or _has_splits(path / "data"):
+        return []
+    return [entry.name for entry in _entries(path) if _has_splits(entry)]
+
+
+def _has_splits(folder: Path) -> bool:
+    return folder.is_dir() and any(_split(entry) in SPLITS for entry in _entries(folder))
 
 
 def _matching(pattern: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith.data.files import find_files
+from tunesmith.data.files import find_files, parts
 from tunesmith.errors import DataError
 
 SCHEME = "hf://"
@@ -56,15 +56,11 @@ def _part_of(place: Path, address: str) -> Path:
             where=address,
             hint="files of rows are " + ", ".join(_KINDS) + "; a data set that only a script can load cannot be read",
         )
-    parts = [entry.name for entry in sorted(place.iterdir()) if entry.is_dir()] if place.is_dir() else []
-    try:
-        find_files(place)
-    except DataError as fault:
-        if not fault.problem.startswith("the folder has several parts"):
-            raise
+    if inside := parts(place):
         raise DataError(
-            f"the data set has several parts: {', '.join(parts[:20])}",
+            f"the data set has several parts: {', '.join(inside[:20])}",
             where=address,
-            hint=f"name one, such as `{address}/{parts[0]}`",
-        ) from None
+            hint=f"name one, such as `{address}/{inside[0]}`",
+        )
+    find_files(place)
     return place

@@ -16,6 +16,7 @@ from typing import Any
 
 from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import BadRow, Column, Purpose, Row, Task
+from tunesmith.data.content import plain
 from tunesmith.data.files import raw_rows
 from tunesmith.data.rows import RowWriter, StoredRows, open_rows
 from tunesmith.data.sums import of_code, sha256
@@ -193,20 +194,13 @@ def read_file(
             there = list(dict.fromkeys((*there, *values)))
             if map_columns(wanted, said, there, where) != mapping:
                 raise MoreColumns(path, there)
-        beside = {name: _plain(values.get(column)) for name, column in batch.beside.items()}
+        beside = {name: plain(values.get(column)) for name, column in batch.beside.items()}
         place_files(wanted, mapping, values, path.parent)
         made = in_task_columns(task, mapping, values, purpose)
         if isinstance(made, str):
             yield BadRow(str(path), line, made), values
         else:
             yield (line, {**made, **beside, **batch.constant}), values
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON has: dates as they are written."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _has(columns: Iterable[str], there: list[str], where: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tunesmith.contracts import BadRow, Row
 from tunesmith.data.columns import Columns, ColumnWriter, open_columns, starts
-from tunesmith.data.content import GROUP, content, digest, together
+from tunesmith.data.content import GROUP, content, digest, place, together
 
 _COLUMNS: dict[str, Any] = {
     "values": np.uint8,  # JSON of every row's values, end to end
@@ -83,7 +83,7 @@ class StoredRows(Sequence[Row]):
 
     def marks(self) -> Marks:
         """Of each row."""
-        place, draw = (_share(self.columns[name][self.order]) for name in ("place", "draw"))
+        place, draw = (self.columns[name][self.order].astype(np.float64) / 2.0**64 for name in ("place", "draw"))
         return Marks(place, draw, _in_order(self.columns["label"][self.order]))
 
 
@@ -149,6 +149,11 @@ def select(rows: Sequence[Row], numbers: NDArray[np.int64]) -> Sequence[Row]:
     return tuple(replace(rows[k], id=at) for at, k in enumerate(numbers.tolist()))
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most that many positions of `count`, from all over them: ascending."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
+
+
 def identity(rows: Sequence[Row]) -> str:
     """A sum of all that is in some rows."""
     if isinstance(rows, StoredRows):
@@ -165,9 +170,9 @@ def marks(rows: Sequence[Row]) -> Marks:
         return rows.marks()
     numbers: dict[Any, int] = {}
     labels = [numbers.setdefault(row.values.get("label"), len(numbers)) for row in rows]
-    place = np.array([digest(together(row), "split") for row in rows], np.uint64)
-    draw = np.array([digest(content(row), "sample") for row in rows], np.uint64)
-    return Marks(_share(place), _share(draw), np.array(labels, np.int32))
+    places = np.array([place(row) for row in rows])
+    draws = np.array([digest(content(row), "sample") / 2**64 for row in rows])
+    return Marks(places, draws, np.array(labels, np.int32))
 
 
 def contents(rows: Sequence[Row]) -> NDArray[np.uint64]:
@@ -176,11 +181,6 @@ def contents(rows: Sequence[Row]) -> NDArray[np.uint64]:
     if isinstance(rows, StoredRows):
         return rows.contents
     return np.array([digest(content(row), "split") for row in rows], np.uint64)
-
-
-def _share(sums: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Sums as numbers in [0, 1)."""
-    return sums.astype(np.float64) / 2.0**64
 
 
 def _in_order(codes: NDArray[np.int32]) -> NDArray[np.int32]:

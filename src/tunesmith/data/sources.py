@@ -22,9 +22,9 @@ def local(recipe: Recipe, say: Say) -> Recipe:
     """The recipe with files in place of URLs. Raises DataError, RecipeError."""
     data = recipe.data
     if isinstance(data.train, str):
-        update: dict[str, object] = {"train": fetched(data.train, data.query, say)}
-        if is_url(data.train):
-            update["query"] = None
+        (only,) = data.parts()
+        part = _part(only, say)
+        update: dict[str, object] = {"train": part.path, "query": part.query}
     elif data.query is not None:
         raise RecipeError(
             "`data.query` is of one database, and `data.train` is a list",
@@ -32,8 +32,7 @@ def local(recipe: Recipe, say: Say) -> Recipe:
             hint="give each source its own: `{path: ..., query: ...}`",
         )
     else:
-        parts = [_part(part, say) for part in data.train]
-        update = {"train": parts}
+        update = {"train": [_part(part, say) for part in data.train]}
     for name in ("validation", "test"):
         given = getattr(data, name)
         if given is not None:
@@ -48,8 +47,7 @@ def is_url(path: str) -> bool:
 
 
 def _part(part: Part, say: Say) -> Part:
-    update: dict[str, object] = {"path": fetched(part.path, part.query, say)}
-    return part.model_copy(update={**update, "query": None} if is_url(part.path) else update)
+    return part.model_copy(update={"path": fetched(part.path, part.query, say), "query": None})
 
 
 def fetched(path: str, query: str | None, say: Say) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import decimal
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from tunesmith.data.content import plain
 from tunesmith.errors import DataError
 
 _ONE = re.compile(r"\s*(?:select|with)\b[^;]*;?\s*$", re.I | re.S)
@@ -74,9 +74,7 @@ def _short(fault: Exception) -> str:
 def _plain(value: Any, name: str, number: int, shown: str) -> Any:
     if isinstance(value, decimal.Decimal) and value.is_finite():
         return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
     if isinstance(value, bytes | memoryview):
         raise DataError(f"column `{name}` holds bytes, not text", where=f"{shown} row {number}",
                         hint="leave it out of the query, or cast it to text in it")  # fmt: skip
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return plain(value)

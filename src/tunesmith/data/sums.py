@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 
@@ -25,6 +25,7 @@ def _of_file(path: Path, size: int, changed: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def of_code(*more: Path) -> str:
     """Of all of our own code, and of some files of others: what was made by other code is made anew."""
     digest = hashlib.sha256()

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from tunesmith import plugins
 from tunesmith.contracts import Row
-from tunesmith.data.rows import select
+from tunesmith.data.rows import select, spread
 from tunesmith.doctor.case import Case, Check
 from tunesmith.doctor.finding import Finding
 
 MOST = 100_000
 """Rows of a split that checks look at, but for those that look at all: as many from all over a larger one."""
-
-
 MOST_QUICK = 20_000
 """The same before a training."""
 
@@ -25,7 +23,7 @@ MOST_QUICK = 20_000
 def examine(case: Case, *, quick: bool = False, most: int | None = None) -> list[Finding]:
     """What is wrong with the rows, the gravest first; `quick` leaves out what takes long, and looks at fewer rows."""
     most = most or (MOST_QUICK if quick else MOST)
-    kept = {name: _spread(len(rows), most) for name, rows in case.rows.items()}
+    kept = {name: spread(len(rows), most) for name, rows in case.rows.items()}
     small = replace(case, rows={name: _some(rows, kept[name]) for name, rows in case.rows.items()})
     found: list[Finding] = []
     for name in plugins.names("checks"):
@@ -37,11 +35,6 @@ def examine(case: Case, *, quick: bool = False, most: int | None = None) -> list
         else:
             found += [_of_whole(finding, kept) for finding in check.find(small)]
     return sorted(found, key=lambda finding: not finding.stops)
-
-
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """At most that many positions, evenly spread."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def _some(rows: Sequence[Row], kept: NDArray[np.int64]) -> Sequence[Row]:

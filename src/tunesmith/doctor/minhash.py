@@ -126,9 +126,9 @@ def similarity(first: str, second: str) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def clusters(count: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[count] the least member of each item's cluster, where pairs join clusters."""
-    parent = list(range(count))
+def first_of(left: Sequence[int], right: Sequence[int]) -> dict[int, int]:
+    """Of clusters that pairs join: each member but the least -> the least, in the order of the members."""
+    parent = {k: k for k in sorted({*left, *right})}
 
     def root(k: int) -> int:
         while parent[k] != k:
@@ -136,7 +136,7 @@ def clusters(count: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> N
             k = parent[k]
         return k
 
-    for a, b in zip(left.tolist(), right.tolist(), strict=True):
+    for a, b in zip(left, right, strict=True):
         first, second = sorted((root(a), root(b)))
         parent[second] = first
-    return np.array([root(k) for k in range(count)], np.int64)
+    return {k: root(k) for k in parent if root(k) != k}

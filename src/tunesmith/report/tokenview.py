@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from tunesmith.contracts import Mark, Pixels, Reader, Row, Task, Tokens
+from tunesmith.data.rows import spread
 from tunesmith.data.tokens import lengths
 from tunesmith.doctor.finding import brief
 from tunesmith.models.text import TextEncoder
@@ -96,10 +97,10 @@ def chosen(prepared: Prepared, count: int) -> list[int]:
     if count < 1:
         return []
     longest = int(np.sum(lengths(prepared.examples), 0).argmax())
-    spread = np.linspace(0, rows - 1, min(count, rows)).astype(int).tolist()
-    if longest not in spread:
-        spread[np.abs(np.array(spread) - longest).argmin()] = longest
-    return sorted(spread)
+    numbers = spread(rows, count)
+    if longest not in numbers:
+        numbers[np.abs(numbers - longest).argmin()] = longest
+    return sorted(numbers.tolist())
 
 
 def view(row: Row, task: Task, reader: Reader, most: int = MOST) -> RowView:

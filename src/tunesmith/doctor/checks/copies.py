@@ -11,7 +11,7 @@ from tunesmith.contracts import Row
 from tunesmith.data.content import content
 from tunesmith.data.rows import contents
 from tunesmith.doctor.case import Case, asked
-from tunesmith.doctor.finding import Finding, about
+from tunesmith.doctor.finding import EXAMPLES, Finding, about
 
 quick = True
 whole = True
@@ -51,7 +51,7 @@ def _within(split: str, rows: Sequence[Row]) -> list[Finding]:
                 len(rows),
                 "the same row counts several times",
                 "remove the copies",
-                shown=[_text(row) for row in again[:5]],
+                shown=[_text(row) for row in again[:EXAMPLES]],
                 remove=[row.id for row in again] if split == "train" else (),
             )
         )
@@ -65,7 +65,7 @@ def _within(split: str, rows: Sequence[Row]) -> list[Finding]:
                 len(rows),
                 "the same text has different labels, so that one of them is learned as wrong",
                 "decide which label is right",
-                shown=[f"{row.values.get('label')}: {_text(row)}" for row in both[:5]],
+                shown=[f"{row.values.get('label')}: {_text(row)}" for row in both[:EXAMPLES]],
             )
         )
     return found
@@ -91,7 +91,7 @@ def _leaks(case: Case) -> list[Finding]:
                     of,
                     f"these rows of {second} stand in {first} too, so that a score on {second} flatters",
                     f"remove them from {first}",
-                    shown=[_text(row) for row in shared[:5]],
+                    shown=[_text(row) for row in shared[:EXAMPLES]],
                     side=second,
                     remove=there,
                     stops=train and second == "test" and len(shared) > _MOST_LEAKED * of,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tunesmith.contracts import Row
 from tunesmith.doctor.case import Case
 from tunesmith.doctor.finding import EXAMPLES, Finding, about
-from tunesmith.doctor.minhash import clusters
+from tunesmith.doctor.minhash import first_of
 
 quick = False
 _BITS = 10
@@ -118,10 +118,7 @@ def _alike(first: _Print | None, second: _Print | None) -> bool:
 
 def _finding(first: str, second: str, rows: Sequence[Row], pairs: Sequence[tuple[int, int]], of: int) -> Finding:
     if first == second:
-        members, inverse = np.unique(np.array(pairs), return_inverse=True)
-        inverse = inverse.reshape(-1, 2)
-        root = clusters(len(members), inverse[:, 0], inverse[:, 1])
-        partner = {int(members[k]): int(members[root[k]]) for k in range(len(members)) if root[k] != k}
+        partner = first_of([a for a, _ in pairs], [b for _, b in pairs])
         why, hint = "the same picture counts several times", "keep one of each"
     else:
         partner = {b: a for a, b in reversed(pairs)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tunesmith.doctor.case import Case
-from tunesmith.doctor.finding import Finding, about
+from tunesmith.doctor.finding import EXAMPLES, Finding, about
 
 quick = True
 _RARE = 5
@@ -24,13 +24,13 @@ def find(case: Case) -> list[Finding]:
         if unseen:
             why = "no training row has this label, so these rows are always counted wrong"
             hint = "add training rows of the label, or correct it"
-            shown = [str(row.values.get("label")) for row in unseen[:5]]
+            shown = [str(row.values.get("label")) for row in unseen[:EXAMPLES]]
             found.append(about("unseen-label", split, unseen, len(rows), why, hint, shown=shown))
     rare = {label for label, count in known.items() if count < _RARE}
     if rare:
         chosen = [row for row in train if row.values.get("label") in rare]
         why = f"{len(rare)} labels have fewer than {_RARE} training rows, too few to learn from"
-        shown = [str(row.values["label"]) for row in chosen[:5]]
+        shown = [str(row.values["label"]) for row in chosen[:EXAMPLES]]
         found.append(about("rare-label", "train", chosen, len(train), why, "add rows or join labels", shown=shown))
     if max(known.values()) > _UNEVEN * min(known.values()):
         most, least = known.most_common()[0], known.most_common()[-1]

@@ -68,28 +68,25 @@ def _every(first: Sequence[str], second: Sequence[str]) -> bool:
 def _within(
     split: str, rows: Sequence[Row], first: NDArray[np.int64], second: NDArray[np.int64], of: int, note: str
 ) -> Finding:
-    members, inverse = np.unique(np.concatenate([first, second]), return_inverse=True)
-    root = minhash.clusters(len(members), inverse[: len(first)], inverse[len(first) :])
-    again = [k for k in range(len(members)) if root[k] != k]
-    kept = {k: int(root[k]) for k in again}
-    agree = [k for k in again if _label(rows[members[k]]) == _label(rows[members[kept[k]]])]
-    differ = len(again) - len(agree)
+    kept = minhash.first_of(first.tolist(), second.tolist())
+    agree = [k for k, like in kept.items() if _label(rows[k]) == _label(rows[like])]
+    differ = len(kept) - len(agree)
     why = "rows that say nearly the same count several times" + (
         f"; {differ} of them have another label than the row they are like, so one of the two may be wrong"
         if differ
         else ""
     )
     same = set(agree)
-    ordered = sorted(again, key=lambda k: (k in same, k))
+    ordered = sorted(kept, key=lambda k: (k in same, k))
     return about(
         "near-duplicate",
         split,
-        [rows[members[k]] for k in ordered],
+        [rows[k] for k in ordered],
         of,
         why,
         f"keep one of each{note}",
-        shown=[_both(rows[members[k]], rows[members[kept[k]]]) for k in ordered[:EXAMPLES]],
-        remove=[rows[members[k]].id for k in agree] if split == "train" else (),
+        shown=[_both(rows[k], rows[kept[k]]) for k in ordered[:EXAMPLES]],
+        remove=[rows[k].id for k in agree] if split == "train" else (),
     )
 
 
