@@ -210,3 +210,9 @@ def error_of(path: Path, name: str) -> str:
     except DataError as fault:
         return fault.where or ""
     return str(path)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_packed_table_of_many_rows_is_read_to_its_end(tmp_path: Path, ending: str) -> None:
+    rows = [{"text": f"the parcel {k} of {k * 7919 % 100_003} is late", "label": "xy"[k % 2]} for k in range(60_000)]
+    assert values_of(packed(tiny.write_csv(tmp_path / "rows.csv", rows), ending)) == rows

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,8 @@ def read_delimited(path: Path, delimiter: str | None) -> Iterator[tuple[int, dic
     """As `read`; None takes the comma, or the semicolon or tab where the header has no comma."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_text(path) as file:
-        if delimiter is None:
-            delimiter = _delimiter(file)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        first = file.readline()  # not to be gone back for: what is unpacked as it is read cannot be wound back
+        reader = csv.reader(chain((first,), file), delimiter=delimiter or _delimiter(first), strict=True)
         header = _header(reader, path)
         last = reader.line_num
         while True:
@@ -54,9 +53,7 @@ def read_delimited(path: Path, delimiter: str | None) -> Iterator[tuple[int, dic
             yield start, dict(zip(header, fields, strict=True))
 
 
-def _delimiter(file: io.TextIOBase | Any) -> str:
-    first = file.readline()
-    file.seek(0)
+def _delimiter(first: str) -> str:
     if "," in first:
         return ","
     return max(";\t", key=first.count) if any(mark in first for mark in ";\t") else ","
