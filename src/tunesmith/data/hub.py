@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tunesmith.data.files import find_files, parts
@@ -26,10 +27,15 @@ def fetch(address: str, say: Callable[[str], None]) -> Path:
     match = _NAME.match(address)
     if match is None:
         raise DataError("this names no data set of a hub", where=address, hint="write `hf://org/name`")
-    name, part = match["name"], (match["part"] or "").strip("/")
+    name, part = match["name"], (match["part"] or "").rstrip("/")
+    if part and {"", ".", ".."} & set(part.split("/")):
+        raise DataError(
+            "this names no data set of a hub, nor a part of one", where=address, hint="`hf://org/name/folder`"
+        )
     say(f"looking for {name} on the hub of data sets")
     problem, hint = f"the hub has no data set `{name}`", "check the name; a private one needs HF_TOKEN"
-    wanted = [f"{part}/{pattern}" for pattern in _FILES] + [part] if part else _FILES
+    wanted = [f"{part}/{pattern}" for pattern in _FILES] if part else list(_FILES)
+    wanted += [part] if any(fnmatch(part, pattern) for pattern in _FILES) else []
     try:
         folder = Path(snapshot_download(name, repo_type="dataset", revision=match["revision"], allow_patterns=wanted,
                                         etag_timeout=5))  # fmt: skip

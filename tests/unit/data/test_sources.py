@@ -232,7 +232,21 @@ def test_several_configurations_are_asked_and_one_can_be_named(tmp_path: Path, m
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("address", ["hf://", "hf://only", "hf://a/b@", "hf://../../etc"])
+def test_a_file_that_holds_no_rows_is_never_fetched_though_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub(monkeypatch, tmp_path / "set", ["weights.pkl", "load.py", "data/rows.jsonl"])
+    for name in ("weights.pkl", "load.py"):
+        with pytest.raises(DataError, match="no file of rows"):
+            hub.fetch(f"hf://org/tickets/{name}", lambda _: None)
+    assert not any(path.is_file() for path in (tmp_path / "set").rglob("*"))
+    assert hub.fetch("hf://org/tickets/data/rows.jsonl", lambda _: None).name == "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["hf://", "hf://only", "hf://a/b@", "hf://../../etc", "hf://a/b/../../../etc", "hf://a/b/x/../..", "hf://a/b//etc"],
+)
 def test_what_names_no_data_set_is_refused_before_anything_is_fetched(address: str) -> None:
     with pytest.raises(DataError, match="names no data set"):
         hub.fetch(address, lambda _: None)
