@@ -16,7 +16,8 @@ PACKED = (".gz", ".zst")
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}
 _WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 LONGEST = 2**28
-"""Bytes of one line: more is no text, but what a packed file of zeros unpacks to."""
+"""Bytes or characters of one line, or of one row of several: more is no text, but what a packed file of zeros unpacks
+to."""
 
 
 def bare(path: Path) -> Path:
@@ -92,9 +93,25 @@ def lines(path: Path) -> Iterator[bytes]:
         number = 0
         while line := file.readline(LONGEST + 1):
             number += 1
-            if len(line) > LONGEST:
-                raise DataError(f"the line has more than {LONGEST:,} bytes", where=f"{path}:{number}")
+            refuse_long(len(line), path, number, "line")
             yield line
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Every line of a file as `open_text` reads it, with its end. Raises DataError for one that is longer than any
+    text's."""
+    with open_text(path) as file:
+        number = 0
+        while line := file.readline(LONGEST + 1):
+            number += 1
+            refuse_long(len(line), path, number, "line")
+            yield line
+
+
+def refuse_long(size: int, path: Path, line: int, what: str) -> None:
+    """Raise DataError for a line or a row that is longer than any text's."""
+    if size > LONGEST:
+        raise DataError(f"the {what} has more than {LONGEST:,} characters", where=f"{path}:{line}")
 
 
 def not_utf8(path: Path, line: int, fault: UnicodeDecodeError) -> DataError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import BadRow
-from tunesmith.data.textfile import open_text
+from tunesmith.data.textfile import text_lines
 from tunesmith.errors import DataError
 
 suffixes = (".csv",)
@@ -24,33 +24,33 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
 def read_delimited(path: Path, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     """As `read`; None takes the comma, or the semicolon or tab where the header has no comma."""
     csv.field_size_limit(_LONGEST_FIELD)
-    with open_text(path) as file:
-        first = file.readline()  # not to be gone back for: what is unpacked as it is read cannot be wound back
-        reader = csv.reader(chain((first,), file), delimiter=delimiter or _delimiter(first), strict=True)
-        header = _header(reader, path)
-        last = reader.line_num
-        while True:
-            start = last + 1
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as fault:
-                last = reader.line_num
-                yield BadRow(str(path), start, f"the row is not valid CSV: {_plain(fault)}")
-                continue
+    lines = text_lines(path)
+    first = next(lines, "")
+    reader = csv.reader(chain((first,), lines), delimiter=delimiter or _delimiter(first), strict=True)
+    header = _header(reader, path)
+    last = reader.line_num
+    while True:
+        start = last + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as fault:
             last = reader.line_num
-            if not fields or (len(fields) == 1 and not fields[0].strip()):
-                continue
-            if len(fields) != len(header):
-                yield BadRow(
-                    str(path),
-                    start,
-                    f"the row has {len(fields)} fields, the header has {len(header)}",
-                    "put quotes around fields that hold the separator",
-                )
-                continue
-            yield start, dict(zip(header, fields, strict=True))
+            yield BadRow(str(path), start, f"the row is not valid CSV: {_plain(fault)}")
+            continue
+        last = reader.line_num
+        if not fields or (len(fields) == 1 and not fields[0].strip()):
+            continue
+        if len(fields) != len(header):
+            yield BadRow(
+                str(path),
+                start,
+                f"the row has {len(fields)} fields, the header has {len(header)}",
+                "put quotes around fields that hold the separator",
+            )
+            continue
+        yield start, dict(zip(header, fields, strict=True))
 
 
 def _delimiter(first: str) -> str:

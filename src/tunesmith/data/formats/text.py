@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import BadRow
-from tunesmith.data.textfile import open_text
+from tunesmith.data.textfile import refuse_long, text_lines
 
 suffixes = (".txt", ".text")
 
@@ -15,14 +15,15 @@ suffixes = (".txt", ".text")
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     """(line it begins in, {text}) of each document."""
     held: list[str] = []
-    begun = 0
-    with open_text(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                begun = begun or number
-                held.append(line.rstrip("\r\n"))
-            elif held:
-                yield begun, {"text": "\n".join(held)}
-                held, begun = [], 0
+    begun = size = 0
+    for number, line in enumerate(text_lines(path), 1):
+        if line.strip():
+            begun = begun or number
+            held.append(line.rstrip("\r\n"))
+            size += len(line)
+            refuse_long(size, path, begun, "document")
+        elif held:
+            yield begun, {"text": "\n".join(held)}
+            held, begun, size = [], 0, 0
     if held:
         yield begun, {"text": "\n".join(held)}
