@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunesmith import plugins
 from tunesmith.contracts import BadRow
+from tunesmith.data.card import CARD, Card, files_of, read_card
 from tunesmith.data.formats.image_folder import holds_images
 from tunesmith.data.textfile import bare, open_bytes
 from tunesmith.errors import DataError, did_you_mean
@@ -18,6 +19,8 @@ from tunesmith.errors import DataError, did_you_mean
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
 _SHARD = re.compile(r"[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{6,})?$")
+_NUMBERED = re.compile(r"(.*?)(\d+)-of-(\d+)")
+_BETWEEN = re.compile(r"[-_. ]+")
 _ABOUT = re.compile(
     r"[._]|(?:readme|license|licence|source|labels|notice|changelog|dataset_infos?)(?:\.|$)|.*\.md$", re.I
 )
@@ -94,39 +97,69 @@ def _is_row(line: str) -> bool:
 
 
 def find_files(given: str | Path) -> dict[str, list[Path]]:
-    """Split -> files: of a file, a pattern or a folder of files all are `train`; of a folder laid out by split, each
-    split's, in one file, several shards or a folder. Raises DataError."""
+    """Split -> files: of a file, a pattern or a folder of files all are `train`; of a folder laid out by split, by its
+    card or by the names in it, each split's, in one file, several shards or a folder. A part that the card of a folder
+    names is found below the folder's path. Raises DataError."""
     path = Path(given)
     if path.is_file():
         return {"train": [path]}
     if not path.exists():
-        return {"train": _matching(path)}
+        card = read_card(path.parent)
+        return _by_card(path.parent, card, path.name) if path.name in card.parts else {"train": _matching(path)}
     if not path.is_dir():
         raise DataError("this is neither a file nor a folder", where=str(path))
-    if holds_images(path) and not any(_split(entry) in SPLITS for entry in path.iterdir()):
+    if (card := read_card(path)).parts:
+        return _by_card(path, card, card.default)
+    if holds_images(path) and not _has_splits(path):
         return {"train": [path]}
     if _has_splits(path):
         return _by_split(path)
     if _has_splits(path / "data"):
         return find_files(path / "data")
     if inside := parts(path):
-        raise DataError(
-            f"the folder has several parts, each with splits of its own: {', '.join(inside[:20])}",
-            where=str(path),
-            hint=f"name one, such as `{path / inside[0]}`, or all in a list",
-        )
+        raise _several(path, inside)
     return {"train": _alike(path)}
 
 
 def parts(path: Path) -> list[str]:
-    """The names of the folders in a folder that have splits of their own, where it has none itself."""
-    if not path.is_dir() or _has_splits(path) or _has_splits(path / "data"):
+    """The names of the folders in a folder that have splits of their own, where it has none itself; of a folder with a
+    card that names several parts, and none as its default, these."""
+    if not path.is_dir():
+        return []
+    if (card := read_card(path)).parts:
+        return [] if card.default is not None else list(card.parts)
+    if _has_splits(path) or _has_splits(path / "data"):
         return []
     return [entry.name for entry in _entries(path) if _has_splits(entry)]
 
 
+def _several(path: Path, inside: Sequence[str]) -> DataError:
+    return DataError(
+        f"the folder has several parts, each with splits of its own: {', '.join(inside[:20])}",
+        where=str(path),
+        hint=f"name one, such as `{path / inside[0]}`, or all in a list",
+    )
+
+
+def _by_card(folder: Path, card: Card, part: str | None) -> dict[str, list[Path]]:
+    if part is None:
+        raise _several(folder, list(card.parts))
+    patterns: dict[str, tuple[str, ...]] = {}
+    for name, said in card.parts[part].items():
+        split = _OTHER_NAMES.get(name, name)
+        if split in SPLITS:
+            patterns[split] = (*patterns.get(split, ()), *said)
+    if "train" not in patterns:
+        raise DataError(
+            f"the card names no split `train`, but {', '.join(f'`{name}`' for name in card.parts[part])}",
+            where=str(folder / CARD),
+            hint="name the files in `data.train`, `data.validation` and `data.test`",
+        )
+    return {split: files_of(folder, said) for split, said in patterns.items()}
+
+
 def _has_splits(folder: Path) -> bool:
-    return folder.is_dir() and any(_split(entry) in SPLITS for entry in _entries(folder))
+    return folder.is_dir() and bool(_splits(folder))
 
 
 def _matching(pattern: Path) -> list[Path]:
@@ -149,10 +182,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _by_split(path: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for entry in _entries(path):
-        split = _split(entry)
-        if split not in SPLITS:
-            continue
+    for entry, split in _splits(path).items():
         inside = entry.is_dir() and not holds_images(entry)
         files = _alike(entry) if inside and _entries(entry) else [] if inside else [entry]
         if split in found and not (_shard(entry) and all(_shard(other) for other in found[split])):
@@ -163,6 +193,8 @@ def _by_split(path: Path) -> dict[str, list[Path]]:
             )
         if files:
             found.setdefault(split, []).extend(files)
+    for files in found.values():
+        _refuse_gaps(files)
     if "train" not in found:
         raise DataError(
             "the folder has no training rows",
@@ -193,14 +225,51 @@ def _alike(folder: Path) -> list[Path]:
             where=str(folder),
             hint="name those that are meant with a pattern, such as `rows/*.jsonl`",
         )
+    _refuse_gaps(known)
     return known
 
 
-def _split(entry: Path) -> str:
-    """The split that a file or folder is called by: `train.csv.gz`, `valid`, `test-00000-of-00002.parquet`."""
-    name = entry.name if entry.is_dir() else bare(entry).stem
-    name = _SHARD.sub("", name.lower())
+def _splits(folder: Path) -> dict[Path, str]:
+    """The files and folders in a folder that are called by a split: `train.csv.gz`, `valid`,
+    `test-00000-of-00002.parquet`. Where none is, files that are called alike but for it: `squad-train.json` and
+    `squad-dev.json`."""
+    entries = _entries(folder)
+    exact = {entry: split for entry in entries if (split := _called(_name(entry))) in SPLITS}
+    if exact:
+        return exact
+    found: dict[str, dict[Path, str]] = {}
+    for entry in entries:
+        words = _BETWEEN.split(_name(entry))
+        splits = [k for k, word in enumerate(words) if _called(word) in SPLITS]
+        if entry.is_file() and len(splits) == 1:
+            others = " ".join((*words[: splits[0]], *words[splits[0] + 1 :]))
+            found.setdefault(others, {})[entry] = _called(words[splits[0]])
+    return {entry: split for alike in found.values() if len(set(alike.values())) > 1 for entry, split in alike.items()}
+
+
+def _name(entry: Path) -> str:
+    """A file's or folder's name without endings, numbers of shards and case."""
+    return _SHARD.sub("", (entry.name if entry.is_dir() else bare(entry).stem).lower())
+
+
+def _called(name: str) -> str:
     return _OTHER_NAMES.get(name, name)
+
+
+def _refuse_gaps(files: Sequence[Path]) -> None:
+    """Raise DataError where one of `rows-00000-of-00003.parquet` and so on is missing."""
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for path in files:
+        if match := _NUMBERED.match(path.name):
+            numbers.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (name, count), found in numbers.items():
+        gaps = sorted(set(range(min(found | {1}), min(found | {1}) + count)) - found)  # they count from 0 or from 1
+        if gaps:
+            raise DataError(
+                f"of the {count} files {name}*, {len(gaps)} are missing, the first is number {gaps[0]}",
+                where=str(files[0].parent),
+                hint="fetch it again; to use only those that are there, name them in a list or by a pattern",
+            )
 
 
 def _shard(entry: Path) -> bool:

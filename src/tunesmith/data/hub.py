@@ -7,10 +7,11 @@ fetched, so none can run.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from tunesmith.data.card import CARD, Card, read_card
 from tunesmith.data.files import find_files, parts
 from tunesmith.errors import DataError
 
@@ -34,11 +35,16 @@ def fetch(address: str, say: Callable[[str], None]) -> Path:
         )
     say(f"looking for {name} on the hub of data sets")
     problem, hint = f"the hub has no data set `{name}`", "check the name; a private one needs HF_TOKEN"
-    wanted = [f"{part}/{pattern}" for pattern in _FILES] if part else list(_FILES)
-    wanted += [part] if any(fnmatch(part, pattern) for pattern in _FILES) else []
+
+    def have(patterns: list[str]) -> Path:
+        return Path(snapshot_download(name, repo_type="dataset", revision=match["revision"], allow_patterns=patterns,
+                                      etag_timeout=5))  # fmt: skip
+
     try:
-        folder = Path(snapshot_download(name, repo_type="dataset", revision=match["revision"], allow_patterns=wanted,
-                                        etag_timeout=5))  # fmt: skip
+        card = read_card(have([CARD]))
+        if not part and card.parts and card.default is None:
+            raise _several(list(card.parts), address)
+        folder = have(_wanted(card, part))
     except errors.GatedRepoError:
         raise DataError(f"`{name}` is gated", where=address, hint="accept its terms, then set HF_TOKEN") from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
@@ -54,19 +60,41 @@ def fetch(address: str, say: Callable[[str], None]) -> Path:
     return _part_of(folder / part if part else folder, address)
 
 
+def _wanted(card: Card, part: str) -> list[str]:
+    """The patterns of the files to fetch: those that the card names, else all below a part; of rows only."""
+    chosen = card.parts.get(part or card.default or "")
+    if chosen is None:
+        if _holds_rows(part):
+            return [part]
+        return [f"{part}/{pattern}" for pattern in _FILES] if part else list(_FILES)
+    said = [pattern for patterns in chosen.values() for pattern in patterns]
+    wanted = [pattern for pattern in said if _holds_rows(pattern)]
+    return wanted + [pattern + kind[1:] for pattern in said if not _holds_rows(pattern) for kind in _FILES]
+
+
+def _holds_rows(name: str) -> bool:
+    """Whether a file's name, or a pattern, ends as files of rows do."""
+    return any(fnmatch(name, pattern) for pattern in _FILES)
+
+
+def _several(parts: Sequence[str], address: str) -> DataError:
+    return DataError(
+        f"the data set has several parts: {', '.join(parts[:20])}",
+        where=address,
+        hint=f"name one, such as `{address}/{parts[0]}`",
+    )
+
+
 def _part_of(place: Path, address: str) -> Path:
     """The folder, where it holds the rows of one configuration. Raises DataError that names those of several."""
-    if not place.exists() or (place.is_dir() and not any(p.is_file() for p in place.rglob("*"))):
+    named = place.name in read_card(place.parent).parts
+    if not named and not place.is_file() and not any(p.is_file() and p.name != CARD for p in place.rglob("*")):
         raise DataError(
             "the data set has no file of rows there",
             where=address,
             hint="files of rows are " + ", ".join(_KINDS) + "; a data set that only a script can load cannot be read",
         )
     if inside := parts(place):
-        raise DataError(
-            f"the data set has several parts: {', '.join(inside[:20])}",
-            where=address,
-            hint=f"name one, such as `{address}/{inside[0]}`",
-        )
+        raise _several(inside, address)
     find_files(place)
     return place

@@ -11,6 +11,9 @@ from tunesmith.data.content import plain
 from tunesmith.errors import DataError
 
 _ONE = re.compile(r"\s*(?:select|with)\b[^;]*;?\s*$", re.I | re.S)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.S)
+"""Texts, names in quotes and remarks: what stands in them is no part of the statement."""
+_WRITES = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.I)
 
 
 def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
@@ -21,16 +24,20 @@ def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
     except ImportError:
         raise DataError("databases need the package sqlalchemy", hint="pip install 'tunesmith[sql]'") from None
     shown = safe(url)
-    if not _ONE.match(query):
+    bare = _QUOTED.sub(" ", query)
+    if not _ONE.match(bare) or _WRITES.search(bare):
         raise DataError(
             "the query is not one SELECT",
             where="data.query",
-            hint="rows are only read: write one `SELECT ...`, without a semicolon inside",
+            hint="rows are only read: write one `SELECT ...`; a column that is called like a command needs quotes",
         )
     try:
         engine = sqlalchemy.create_engine(url)
         _there(engine.url, shown)
-        with engine.connect().execution_options(stream_results=True, yield_per=1000) as connection:
+        options = {"stream_results": True, "yield_per": 1000, "postgresql_readonly": True}
+        with engine.connect().execution_options(**options) as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only = ON")
             answer = connection.exec_driver_sql(query)
             names = list(answer.keys())
             if len(set(names)) < len(names):

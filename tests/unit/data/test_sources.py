@@ -46,6 +46,16 @@ def shown(folder: Path) -> dict[str, list[str]]:
         (["may/1.jsonl", "june/2.jsonl"], {"train": ["june/2.jsonl", "may/1.jsonl"]}),
         (["essay one.txt", "essay two.txt"], {"train": ["essay one.txt", "essay two.txt"]}),
         (["train.csv", "notes.json", "rubbish.bin"], {"train": ["train.csv"]}),
+        (
+            ["squad-train-v1.1.json", "squad-dev-v1.1.json", "more.json"],
+            {"train": ["squad-train-v1.1.json"], "validation": ["squad-dev-v1.1.json"]},
+        ),
+        (
+            ["tickets_train-00000-of-00001.csv", "tickets_test.csv"],
+            {"train": ["tickets_train-00000-of-00001.csv"], "test": ["tickets_test.csv"]},
+        ),
+        (["test drive.txt", "train journey.txt"], {"train": ["test drive.txt", "train journey.txt"]}),
+        (["part-1-of-2.csv", "part-2-of-2.csv"], {"train": ["part-1-of-2.csv", "part-2-of-2.csv"]}),
     ],
 )
 def test_a_folder_is_read_by_the_names_in_it(tmp_path: Path, names: list[str], wanted: dict[str, list[str]]) -> None:
@@ -62,12 +72,17 @@ def test_a_folder_is_read_by_the_names_in_it(tmp_path: Path, names: list[str], w
         (["a.csv", "b.jsonl"], "several formats"),
         (["README.md"], "no file of rows"),
         (["test.csv"], "no training rows"),
+        (["a-train.csv", "a-test.csv", "b_train.csv", "b_test.csv"], "two sources for `t"),
+        (["train-00000-of-00003.csv", "train-00002-of-00003.csv"], "of the 3 files train-.*, 1 are missing.*number 1"),
+        (["rows-1-of-3.csv", "rows-2-of-3.csv"], "the first is number 3"),
+        (["data/train-00001-of-00002.jsonl"], "the first is number 0|number 2"),
     ],
 )
 def test_a_folder_that_can_be_read_in_two_ways_or_in_none_is_refused(
     tmp_path: Path, names: list[str], problem: str
 ) -> None:
     for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     with pytest.raises(DataError, match=problem):
         find_files(tmp_path)
@@ -141,13 +156,30 @@ def test_values_of_a_database_become_plain_ones(shop: Path) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["DELETE FROM tickets", "SELECT 1; DROP TABLE tickets", "UPDATE tickets SET id = 1", "", "PRAGMA user_version = 3"],
+    [
+        "DELETE FROM tickets",
+        "SELECT 1; DROP TABLE tickets",
+        "UPDATE tickets SET id = 1",
+        "",
+        "PRAGMA user_version = 3",
+        "WITH gone AS (SELECT 1) DELETE FROM tickets",
+        "SELECT * INTO copy FROM tickets",
+        "SELECT ';' FROM tickets; SELECT 1",
+        "SELECT 1 /* ; */ ; -- '\nDROP TABLE tickets",
+    ],
 )
 def test_anything_but_one_select_is_refused_and_changes_nothing(shop: Path, query: str) -> None:
     before = shop.read_bytes()
     with pytest.raises(DataError, match="not one SELECT"):
         list(sql.read_query(f"sqlite:///{shop}", query))
     assert shop.read_bytes() == before
+
+
+def test_a_semicolon_or_a_command_in_a_text_a_name_or_a_remark_is_none(shop: Path) -> None:
+    query = """SELECT 'a; delete' AS "update", body AS [into] /* drop; */ FROM tickets -- ;
+               WHERE body <> 'it''s; ' LIMIT 1;"""
+    (row,) = sql.read_query(f"sqlite:///{shop}", query)
+    assert row == {"update": "a; delete", "into": tiny.label_rows(1)[0]["text"]}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +219,8 @@ def test_a_database_in_a_recipe_file_is_named_from_the_file(tmp_path: Path) -> N
     assert [part.path for part in parts] == [str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "hf://org/name"]
 
 
-def fake_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, files: list[str]) -> list[dict[str, Any]]:
-    """A hub whose one data set has these files; returns what it was asked."""
+def fake_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, files: list[str], card: str = "") -> list[dict[str, Any]]:
+    """A hub whose one data set has these files and a card; returns what it was asked."""
     import fnmatch
 
     import huggingface_hub
@@ -201,6 +233,8 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, files: list[str]) ->
             if any(fnmatch.fnmatch(file, pattern) for pattern in more["allow_patterns"]):
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 tiny.write_jsonl(folder / file, tiny.label_rows(60))
+        if "README.md" in more["allow_patterns"]:
+            (folder / "README.md").write_text(card)
         return str(folder)
 
     folder.mkdir()
@@ -211,13 +245,13 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, files: list[str]) ->
 def test_a_data_set_of_a_hub_is_read_by_its_splits_and_nothing_but_rows_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = ["data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl", "load.py", "data/x.pkl", "README.md"]
+    files = ["data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl", "load.py", "data/x.pkl"]
     asked = fake_hub(monkeypatch, tmp_path / "set", files)
     recipe = sources.local(build({"model": "minilm", "data": "hf://org/tickets@v2"}), lambda _: None)
     assert asked[0]["name"] == "org/tickets" and asked[0]["revision"] == "v2" and asked[0]["repo_type"] == "dataset"
     found = load(recipe, TextClassification())
     assert set(found.rows) == {"train", "validation", "test"} and found.made == ("validation",)
-    assert sorted(p.suffix for p in (tmp_path / "set").rglob("*") if p.is_file()) == [".jsonl", ".jsonl"]
+    assert sorted(p.suffix for p in (tmp_path / "set").rglob("*") if p.is_file()) == [".jsonl", ".jsonl", ".md"]
 
 
 def test_several_configurations_are_asked_and_one_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +266,84 @@ def test_several_configurations_are_asked_and_one_can_be_named(tmp_path: Path, m
     }  # fmt: skip
 
 
+CARD = """---
+license: mit
+configs:
+- config_name: en
+  data_files:
+  - split: train
+    path: ["english/a.jsonl", "english/b-*"]
+  - split: dev
+    path: english/held.jsonl
+- config_name: de
+  data_dir: german
+  data_files: "*.jsonl"
+---
+# Tickets
+"""
+CARDED = ["english/a.jsonl", "english/b-1.jsonl", "english/b-2.py", "english/held.jsonl", "german/c.jsonl", "old.jsonl"]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_the_files_of_a_part_are_those_that_the_card_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    fake_hub(monkeypatch, tmp_path / "set", CARDED, CARD)
+    name = str(tmp_path / "set") if local else "hf://org/tickets"
+    if local:
+        hub.fetch("hf://org/tickets/en", lambda _: None)
+        hub.fetch("hf://org/tickets/de", lambda _: None)
+
+    def found(address: str) -> dict[str, list[str]]:
+        place = Path(address) if local else hub.fetch(address, lambda _: None)
+        return {
+            split: [str(f.relative_to(tmp_path / "set")) for f in files] for split, files in find_files(place).items()
+        }
+
+    with pytest.raises(DataError, match=r"several parts.*: en, de") as caught:
+        found(name)
+    assert f"{name}/en" in (caught.value.hint or "")
+    assert found(f"{name}/en") == {
+        "train": ["english/a.jsonl", "english/b-1.jsonl"], "validation": ["english/held.jsonl"]
+    }  # fmt: skip
+    assert found(f"{name}/de") == {"train": ["german/c.jsonl"]}
+    there = {str(f.relative_to(tmp_path / "set")) for f in (tmp_path / "set").rglob("*") if f.is_file()}
+    assert there == {*CARDED, "README.md"} - {"english/b-2.py", "old.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("card", "problem"),
+    [
+        ("configs:\n- {config_name: a, data_files: ../../etc/*}", "outside of its folder"),
+        ("configs:\n- {config_name: a, data_files: /etc/passwd}", "outside of its folder"),
+        ("configs:\n- {config_name: a, data_dir: .., data_files: x.jsonl}", "outside of its folder"),
+        ("configs:\n- {config_name: a, data_files: [{split: train_sft, path: a.jsonl}]}", "no split `train`"),
+        ("configs:\n- {config_name: a, data_files: gone.jsonl}", "not there: `gone.jsonl`"),
+    ],
+)
+def test_a_card_that_leads_nowhere_or_outside_is_refused(tmp_path: Path, card: str, problem: str) -> None:
+    tiny.write_jsonl(tmp_path / "a.jsonl", tiny.label_rows(9))
+    (tmp_path / "README.md").write_text(f"---\n{card}\n---\n")
+    with pytest.raises(DataError, match=problem):
+        find_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "card", ["# Words", "---\nlicense: mit\n---\n", "---\n{not: [yaml\n---\n", "---\nconfigs: 3\n---\n", "---\n"]
+)
+def test_a_card_that_names_no_files_changes_nothing(tmp_path: Path, card: str) -> None:
+    tiny.write_jsonl(tmp_path / "a.jsonl", tiny.label_rows(9))
+    (tmp_path / "README.md").write_text(card)
+    assert shown(tmp_path) == {"train": ["a.jsonl"]}
+
+
+def test_of_several_parts_the_default_is_meant(tmp_path: Path) -> None:
+    tiny.write_jsonl(tmp_path / "a.jsonl", tiny.label_rows(9))
+    parts = "- {config_name: x, data_files: b.jsonl}\n- {config_name: y, default: true, data_files: a.jsonl}"
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{parts}\n---\n")
+    assert shown(tmp_path) == {"train": ["a.jsonl"]}
+
+
 def test_a_file_that_holds_no_rows_is_never_fetched_though_it_was_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +351,7 @@ def test_a_file_that_holds_no_rows_is_never_fetched_though_it_was_named(
     for name in ("weights.pkl", "load.py"):
         with pytest.raises(DataError, match="no file of rows"):
             hub.fetch(f"hf://org/tickets/{name}", lambda _: None)
-    assert not any(path.is_file() for path in (tmp_path / "set").rglob("*"))
+    assert [path.name for path in (tmp_path / "set").rglob("*") if path.is_file()] == ["README.md"]
     assert hub.fetch("hf://org/tickets/data/rows.jsonl", lambda _: None).name == "rows.jsonl"
 
 
