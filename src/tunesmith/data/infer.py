@@ -19,6 +19,20 @@ from tunesmith.data.read import Columns
 from tunesmith.errors import DataError
 
 _LOOK = 1000
+_MARKS = (
+    "label", "kto_tag", "completion_label", "is_correct", "correct", "is_good", "good", "accepted", "preferred",
+    "thumbs_up", "feedback",
+)  # fmt: skip
+"""Columns that may say which answers are good."""
+_WHETHER = (
+    ("true", "false"), ("0", "1"), ("0.0", "1.0"), ("-1", "1"), ("yes", "no"), ("good", "bad"), ("up", "down"),
+)  # fmt: skip
+_CHOICES = ("choices", "options", "candidates", "endings", "answer_choices")
+_LETTERED = (
+    ("A", "B", "C"), ("option_a", "option_b"), ("option1", "option2"), ("opa", "opb"), ("ending0", "ending1"),
+    ("sol1", "sol2"), ("choice1", "choice2"), ("choice_a", "choice_b"), ("answera", "answerb"),
+)  # fmt: skip
+"""Columns of answers to choose from: in one, and apart."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,23 @@ def infer(
     rows = [item[1] for item in islice(raw_rows(file, file_format), _LOOK) if not isinstance(item, BadRow)]
     if not rows:
         raise DataError("the file has no rows", where=str(file))
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
     if task not in (None, "text-classification"):
         return Guess(str(task), _languages(names, options or {}) if task == "translation" else {}, "as you said")
     if task is None:
         if file.is_dir():
             return Guess("image-classification", {}, "the folders hold images")
-        for look in (_preferences, _plain, _chat, _entities, _questions, _searches, _summaries, _translations):
+        for look in (
+            _preferences,
+            _choices,
+            _plain,
+            _chat,
+            _entities,
+            _questions,
+            _searches,
+            _summaries,
+            _translations,
+        ):
             found = look(names, rows)
             if found is not None:
                 return found
@@ -80,7 +104,7 @@ def _plain(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None
 
 def _chat(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
     for name in ("messages", "conversations", "conversation", "chat"):
-        value = rows[0].get(name)
+        value = _first(name, rows)
         if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return Guess("chat", {"messages": name}, f"`{name}` holds messages with roles")
     for asked, answered in (("prompt", "completion"), ("prompt", "response"), ("instruction", "output")):
@@ -103,14 +127,20 @@ def _chat(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
 def _preferences(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
     """Raise DataError for answers that are marked better or worse: to learn all of them alike would be wrong."""
     if {"chosen", "rejected"} <= set(names):
+        asked = next((name for name in ("prompt", "question", "instruction", "input") if name in names), None)
+        if isinstance(_first("chosen", rows), list):
+            said = "`--task chat --set data.columns.messages=chosen`"
+        elif asked is not None:
+            said = f"`--task chat --set data.columns.prompt={asked} --set data.columns.completion=chosen`"
+        else:
+            said = "`--task text-generation --set data.columns.text=chosen`"
         raise DataError(
             "the rows are pairs of a better and a worse answer, which no task here learns from",
-            hint="to learn the better ones as a chat: `--task chat --set data.columns.prompt=prompt "
-            "--set data.columns.completion=chosen`",
+            hint=f"to learn the better ones alone: {said}",
         )
-    marked = next((name for name in ("label", "kto_tag", "completion_label") if name in names), None)
-    talk = any(name in names for name in ("messages", "conversations", "completion", "response"))
-    if marked and talk and {type(row.get(marked)) for row in rows} == {bool}:
+    talk = any(name in names for name in ("messages", "conversations", "completion", "response", "output", "answer"))
+    marked = next((name for name in _MARKS if name in names and _says_whether(name, rows)), None)
+    if marked and talk:
         raise DataError(
             f"`{marked}` says which answers are good; as a chat the bad ones would be learned too",
             hint="keep the rows with good answers in a file of their own and train on that, or say `--task chat` to "
@@ -119,17 +149,34 @@ def _preferences(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess 
     return None
 
 
+def _says_whether(name: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether a column holds nothing but yes and no, however they are written."""
+    held = {str(value).strip().lower() for row in rows if (value := row.get(name)) is not None}
+    return bool(held) and any(held <= {no, yes} for no, yes in _WHETHER)
+
+
+def _choices(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
+    """Raise DataError for questions with answers to choose from: a label without them would mean nothing."""
+    several = [name for name in _CHOICES if isinstance(_first(name, rows), list | dict)]
+    apart = next((group for group in _LETTERED if set(group) <= {*names, *map(str.lower, names)}), ())
+    if several or apart:
+        shown = several[0] if several else ", ".join(apart)
+        raise DataError(
+            f"the rows are questions with answers to choose from (`{shown}`), which is no task of its own here",
+            hint="write the choices into the question and the right one as the answer, and train it as a chat: "
+            "`--task chat --set data.columns.prompt=COLUMN --set data.columns.completion=COLUMN`",
+        )
+    return None
+
+
 def _entities(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | None:
     columns = plugins.load("tasks", "token-classification").columns
     words = _named(columns, "tokens", names, lambda value: isinstance(value, list), rows)
     tags = _named(columns, "tags", names, lambda value: isinstance(value, list), rows)
-    if words and tags and len(rows[0][words]) == len(rows[0][tags]):
+    if words and tags and len(_first(words, rows)) == len(_first(tags, rows)):
+        held = {name: _first(name, rows) for name in names if name not in (words, tags)}
         others = [
-            name
-            for name in names
-            if name not in (words, tags)
-            and isinstance(rows[0][name], list)
-            and len(rows[0][name]) == len(rows[0][words])
+            name for name, value in held.items() if isinstance(value, list) and len(value) == len(_first(words, rows))
         ]
         unread = f"; `{others[0]}` is not read, `data.columns.tags` would choose it" if others else ""
         why = f"`{tags}` has a tag for each of `{words}`{unread}"
@@ -167,7 +214,7 @@ def _searches(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Guess | N
     if _label(names, rows) is not None:  # whether a document is relevant may be what is to be told
         return None
     document = _named(columns, "document", names, lambda value: isinstance(value, str | list), rows)
-    if query is None or document in (None, "answer", "context") or not isinstance(rows[0].get(query), str):
+    if query is None or document in (None, "answer", "context") or not isinstance(_first(query, rows), str):
         return None
     return Guess("retrieval", {"query": query, "document": str(document)}, f"`{document}` is what `{query}` is to find")
 
@@ -205,8 +252,13 @@ def _languages(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, st
 def _named(
     columns: Mapping[str, Column], name: str, there: Sequence[str], fits: Callable[[Any], bool], rows: Sequence[Any]
 ) -> str | None:
-    """The file's column for a task's column, by name and by what its first row holds."""
-    return next((c for c in (name, *columns[name].names) if c in there and fits(rows[0].get(c))), None)
+    """The file's column for a task's column, by name and by what it first holds."""
+    return next((c for c in (name, *columns[name].names) if c in there and fits(_first(c, rows))), None)
+
+
+def _first(name: str | None, rows: Sequence[dict[str, Any]]) -> Any:
+    """What the first row that has something in a column has there; None where none has."""
+    return next((value for row in rows if (value := row.get(str(name))) is not None), None)
 
 
 def _label(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str | None:
@@ -231,8 +283,8 @@ def _names(column: str) -> tuple[str, ...]:
 
 
 def _samples(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    """The columns, each with what its first row holds."""
-    held = {name: " ".join(str(rows[0].get(name, "")).split()) for name in names}
+    """The columns, each with what it first holds."""
+    held = {name: " ".join(str(value).split()) for name in names if (value := _first(name, rows)) is not None}
     return ", ".join(f"`{name}` ({text[:30]}{'...' if len(text) > 30 else ''})" for name, text in held.items())
 
 

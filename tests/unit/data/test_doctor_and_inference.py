@@ -1,17 +1,21 @@
 """The doctor finds what was planted; inference guesses right or asks."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
+from tunesmith import recipefile
 from tunesmith.contracts import Row
 from tunesmith.data import infer
 from tunesmith.doctor.case import Case
 from tunesmith.doctor.examine import examine
 from tunesmith.errors import DataError
+from tunesmith.prepare import prepare
 
 
 def row(number: int, text: str, label: str = "a") -> Row:
@@ -214,3 +218,55 @@ def test_pairs_with_a_label_are_not_taken_for_search_and_pairs_without_are(tmp_p
     assert infer(path, {}).task == "retrieval"
     path.write_text("".join(json.dumps({**row, "label": n % 2}) + "\n" for n, row in enumerate(rows)))
     assert infer(path, {}).task == "text-classification"
+
+
+@pytest.mark.parametrize(
+    ("row", "problem", "hint"),
+    [
+        ({"question": "which is it of these", "choices": ["a", "b"], "answer": 1}, "choose from (`choices`)", "chat"),
+        ({"question": "which", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "A"}, "choose from", "chat"),
+        ({"question": "which", "A": "x", "B": "y", "C": "z", "D": "w", "answer": "A"}, "choose from (`A, B, C`)", ""),
+        ({"ctx": "he went", "endings": ["a", "b"], "label": 0}, "choose from (`endings`)", ""),
+        ({"prompt": "a", "response": "b", "label": 1}, "`label` says which answers are good", "--task chat"),
+        ({"prompt": "a", "completion": "b", "is_correct": "true"}, "`is_correct` says which", "--task chat"),
+        ({"instruction": "a", "output": "b", "feedback": "down"}, "`feedback` says which", "--task chat"),
+        (
+            {"prompt": "a", "chosen": [{"role": "user", "content": "a"}], "rejected": []},
+            "a better and a worse",
+            "--task chat --set data.columns.messages=chosen",
+        ),
+        ({"question": "a", "chosen": "good", "rejected": "bad"}, "a better", "data.columns.prompt=question"),
+        ({"chosen": "Human: a", "rejected": "Human: b"}, "a better", "--task text-generation --set data.columns.text="),
+    ],
+)
+def test_rows_whose_plain_reading_would_be_wrong_are_asked_about(
+    row: dict[str, Any], problem: str, hint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=re.escape(problem)) as caught:
+        infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", [row] * 9), {})
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_column_that_the_first_row_lacks_is_seen(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"the box {k} is late", "label": "xy"[k % 2]} for k in range(20)]
+    del rows[0]["label"]
+    rows.append({"text": "one more of them", "label": None})
+    assert infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", rows), {}).task == "text-classification"
+    rows = [{"tokens": ["a", "b"], "ner_tags": ["O", "O"]}] * 5
+    late = [{"id": 1}, *rows]
+    assert infer.infer(tiny.write_jsonl(tmp_path / "r.jsonl", late), {}).task == "token-classification"
+
+
+def test_the_hint_for_pairs_of_answers_works_as_it_is_typed(tmp_path: Path, decoder: Path) -> None:
+    talks = [
+        [{"role": "user", "content": f"hello {k}"}, {"role": "assistant", "content": "good morning"}] for k in range(60)
+    ]
+    rows = [{"prompt": f"hello {k}", "chosen": talk, "rejected": talk[:1]} for k, talk in enumerate(talks)]
+    file = tiny.write_jsonl(tmp_path / "r.jsonl", rows)
+    with pytest.raises(DataError) as caught:
+        infer.infer(file, {})
+    assert caught.value.hint is not None
+    typed = shlex.split(caught.value.hint.partition("`")[2].rstrip("`"))
+    task, changes = typed[1], [typed[k + 1] for k, word in enumerate(typed) if word == "--set"]
+    values = tiny.recipe_values(decoder, file, tmp_path, task=task)
+    assert prepare(recipefile.build(values, changes)).splits.rows["train"]
