@@ -14,7 +14,7 @@ from tunesmith.console import Screen
 from tunesmith.contracts import Row
 from tunesmith.data import tokens
 from tunesmith.data.rows import spread
-from tunesmith.diagnosis import diagnose
+from tunesmith.diagnosis import diagnose, refuse_unknown
 from tunesmith.doctor.finding import Finding
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.recipe import Recipe
@@ -45,6 +45,7 @@ class CheckUp:
 
 def check(recipe: Recipe, say: Say) -> CheckUp:
     """Read, encode and measure. Bad rows are findings here, not errors. Raises UserError; writes nothing."""
+    refuse_unknown(recipe.data.allow)
     lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"bad_rows": "skip"})})
     prepared = prepare(lenient, say)
     assert prepared.recipe.task is not None and prepared.recipe.method is not None

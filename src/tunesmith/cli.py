@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tunesmith import commands
+from tunesmith import asked, commands, listings
 from tunesmith.console import Screen
 from tunesmith.errors import TunesmithError
 
@@ -101,7 +101,7 @@ def check(
 @JSON
 def runs(folder: Path, as_json: bool) -> int:
     """List the runs of a folder."""
-    return commands.runs(Screen(as_json=as_json), folder)
+    return listings.runs(Screen(as_json=as_json), folder)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def runs(folder: Path, as_json: bool) -> int:
 @JSON
 def models(task: str | None, as_json: bool) -> int:
     """List the models that can be named: size, licence, what they can do, whether they are here."""
-    return commands.models(Screen(as_json=as_json), task)
+    return listings.models(Screen(as_json=as_json), task)
 
 
 @app.command()
@@ -118,14 +118,14 @@ def models(task: str | None, as_json: bool) -> int:
 @click.option("--output", default="recipe.yaml", show_default=True, type=click.Path(path_type=Path))
 def init(file: Path, model: str | None, output: Path) -> int:
     """Write a short commented recipe for a file of rows."""
-    return commands.init(Screen(as_json=False), file, model, output)
+    return asked.init(Screen(as_json=False), file, model, output)
 
 
 @app.command()
 @click.argument("what", type=click.Choice(["recipe", "result", "check", "runs", "models"]), default="recipe")
 def schema(what: str) -> int:
     """Print the JSON Schema of the recipe, or of what `--json` prints."""
-    return commands.schema(Screen(as_json=False), what)
+    return listings.schema(Screen(as_json=False), what)
 
 
 def main(arguments: list[str] | None = None) -> None:

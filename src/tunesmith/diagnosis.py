@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith import plugins
 from tunesmith.contracts import Example, Row
 from tunesmith.data import tokens
 from tunesmith.doctor.case import Case
 from tunesmith.doctor.examine import examine
 from tunesmith.doctor.finding import EXAMPLES, Finding, about
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError, did_you_mean
 from tunesmith.prepare import Prepared
 
 _MOST_CUT = 0.5
@@ -28,6 +29,20 @@ def diagnose(prepared: Prepared, *, quick: bool = False) -> list[Finding]:
     case = Case(prepared.splits.rows, prepared.splits.bad, prepared.recipe.task.name, prepared.recipe.train.seed)
     found = [*_cut(prepared), *examine(case, quick=quick)]
     return sorted(found, key=lambda finding: not finding.stops)
+
+
+def refuse_unknown(allowed: Sequence[str]) -> None:
+    """Raise RecipeError for a name in `data.allow` that no finding which stops training has."""
+    known = ["answer-cut"]
+    for name in plugins.names("checks"):
+        known += getattr(plugins.load("checks", name), "stopping", ())
+    for kind in allowed:
+        if kind not in known:
+            raise RecipeError(
+                f"no finding that stops training is called `{kind}`",
+                where="data.allow",
+                hint=did_you_mean(kind, known),
+            )
 
 
 def refuse(findings: Iterable[Finding], allowed: Sequence[str]) -> None:

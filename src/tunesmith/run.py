@@ -17,7 +17,7 @@ from tunesmith import judgement as judging
 from tunesmith import recipefile
 from tunesmith.data import sql, tokens
 from tunesmith.data.sums import sha256
-from tunesmith.diagnosis import diagnose, refuse
+from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import matmul, save
@@ -41,6 +41,7 @@ _SAID = ("leak", "group-leak", "bad-row", "unseen-label", "contradiction", "answ
 
 def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
+    refuse_unknown(recipe.data.allow)
     prepared = prepare(recipe, say)
     prepared.findings = diagnose(prepared, quick=True)
     refuse(prepared.findings, recipe.data.allow)

@@ -33,7 +33,7 @@ LAYERS = [
         "predictor",
         "checkup",
     ],
-    ["commands", "console", "cli", "__init__", "__main__"],
+    ["commands", "listings", "asked", "console", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import tiny
-from tunesmith import run
+from tunesmith import checkup, run
 from tunesmith.contracts import Task
 from tunesmith.data import splits
-from tunesmith.diagnosis import diagnose
+from tunesmith.diagnosis import diagnose, refuse_unknown
 from tunesmith.doctor.case import Case
 from tunesmith.doctor.examine import examine
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.mend import mend
 from tunesmith.prepare import prepare
 from tunesmith.recipefile import build
@@ -49,6 +49,22 @@ def test_test_rows_in_train_stop_training_from_five_percent_on_and_nothing_is_wr
     assert not (tmp_path / "runs").exists()
     run.begin(build(values_for(encoder, tmp_path, 3, allow=["leak"])), None, [])
     run.begin(build(values_for(encoder, tmp_path, 2)), None, [])  # five percent are not more than five percent
+
+
+@pytest.mark.parametrize(("allowed", "hint"), [("leek", "did you mean `leak`?"), ("imbalance", "`answer-cut`, `leak`")])
+def test_a_finding_that_stops_nothing_cannot_be_allowed(encoder: Path, tmp_path: Path, allowed: str, hint: str) -> None:
+    recipe = build(values_for(encoder, tmp_path, 3, allow=["leak", allowed]))
+    with pytest.raises(RecipeError, match=f"is called `{allowed}`") as begun:
+        run.begin(recipe, None, [])
+    with pytest.raises(RecipeError, match=f"is called `{allowed}`"):
+        checkup.check(recipe, lambda _: None)
+    assert hint in (begun.value.hint or "") and begun.value.where == "data.allow"
+
+
+def test_checks_name_every_kind_of_finding_that_stops_training(tmp_path: Path, encoder: Path) -> None:
+    found = diagnose(prepare(build(values_for(encoder, tmp_path, 3))))
+    refuse_unknown([finding.kind for finding in found if finding.stops])
+    assert any(finding.stops for finding in found)
 
 
 def chats(folder: Path, long: int) -> Path:

@@ -88,11 +88,18 @@ def _split(recipe: Recipe, task: Task, sets: Mapping[str, RowSet]) -> Splits:
             where="data.split.folds",
             hint="leave `folds` out, or name one file that all rows are in",
         )
+    said = {"validation": split.validation_from, "test": split.test_from}
+    idle = next((name for name, at in said.items() if at is not None and name not in missing), None)
+    if idle is not None:
+        raise RecipeError(
+            f"`{idle}_from` says where rows of `train` become those of `{idle}`, and none do",
+            where=f"data.split.{idle}_from",
+            hint=f"leave it out, or leave out the files that validation and test are read from ({', '.join(sets)})",
+        )
     if missing:
         shares = {"validation": split.validation, "test": split.test}
         shares = {name: shares[name] for name in missing}
         if split.time is not None:
-            said = {"validation": split.validation_from, "test": split.test_from}
             given = {name: at for name in missing if (at := said[name]) is not None}
             parts, begin = split_by_time(sets["train"].rows, shares, given)
         else:

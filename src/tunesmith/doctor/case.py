@@ -24,7 +24,8 @@ class Case:
 
 class Check(Protocol):
     """A check: a module of `checks/` with these two names. One that looks at all rows, however many, and makes few of
-    them, says `whole = True` too: the others are given a sample of very many."""
+    them, says `whole = True` too: the others are given a sample of very many. One whose findings may stop training
+    names these in `stopping`: that is what `data.allow` may hold."""
 
     quick: bool
     """Whether it may be run before every training."""

@@ -92,3 +92,14 @@ def test_a_query_beside_a_list_of_sources_is_refused() -> None:
     recipe = build({"model": "minilm", "data": {"train": ["a.csv", "b.csv"], "query": "SELECT 1"}})
     with pytest.raises(RecipeError, match="a list"):
         sources.local(recipe, lambda _: None)
+
+
+@pytest.mark.parametrize("named", ["validation", "test"])
+def test_a_time_that_nothing_begins_at_is_refused(tmp_path: Path, named: str) -> None:
+    rows = [{**row, "day": k} for k, row in enumerate(tiny.label_rows(60))]
+    values: dict[str, Any] = {"train": str(tiny.write_jsonl(tmp_path / "a.jsonl", rows)),
+                              named: str(tiny.write_jsonl(tmp_path / "b.jsonl", rows[:9])),
+                              "split": {"time": "day", f"{named}_from": 50}}  # fmt: skip
+    with pytest.raises(RecipeError, match=f"{named}_from") as caught:
+        load(build({"model": "minilm", "data": values}), TextClassification())
+    assert caught.value.where == f"data.split.{named}_from"

@@ -3,6 +3,7 @@
 import decimal
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 import tiny
 from tunesmith import run
+from tunesmith.asked import read_recipe
+from tunesmith.console import Screen
 from tunesmith.data import hub, sources, sql
 from tunesmith.data.files import find_files
 from tunesmith.data.splits import load
@@ -396,3 +399,18 @@ def test_sources_are_mixed_each_with_its_columns_limit_and_weight(encoder: Path,
     plan = prepared.plan()
     seen = [sources_of[k] for step in range(plan.per_epoch) for k in plan.at(step)]
     assert (seen.count(0), seen.count(1)) == (20, 3 * sources_of.count(1))
+
+
+def test_a_database_without_a_model_is_asked_once(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 0
+
+    def counted(url: str, query: str) -> Iterator[dict[str, Any]]:
+        nonlocal count
+        count += 1
+        yield from tiny.label_rows(60)
+
+    monkeypatch.setattr(sql, "read_query", counted)
+    changes = (f"data.query={QUERY}",)
+    recipe, _ = read_recipe(Screen(as_json=True), (f"sqlite:///{shop}",), None, None, changes, lone_file=True)
+    assert recipe.model.name == "minilm" and sources.local(recipe, lambda _: None) == recipe
+    assert count == 1

@@ -15,6 +15,7 @@ from tunesmith.doctor.finding import EXAMPLES, Finding, about
 
 quick = True
 whole = True
+stopping = ("leak",)
 _MOST = 200_000
 """Rows that stand twice which are made and compared: of very many, the first."""
 _MOST_LEAKED = 0.05
