@@ -1,16 +1,17 @@
 """Pairs of like texts without comparing all with all: MinHash and banding (Broder 1997; Leskovec et al., ch. 3).
 
 A text is the set of its character n-grams, so that short texts and languages without spaces have enough of them. Pairs
-that share a band are compared in full, so that what is reported is alike and only what is missed is up to chance.
+that share a band are compared n-gram by n-gram, so that what is reported is alike and only what is missed is up to
+chance. Texts that are mostly what many others say too (a prompt, a template) are told apart by the rest of them, their
+own: good rows behind a long prompt are no copies of each other.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +22,66 @@ _ROWS = 4
 """Of a band: a pair with similarity s shares one of 32 bands with probability 1 - (1 - s^4)^32, .97 at s = .56."""
 _MOST = 24
 """Texts of a bucket that are compared with one another; of fuller ones, each with the three behind it."""
+_BESIDE = 3
 _NEAREST = 8
 """Other texts that a text is compared with in full: those whose signatures are most like its own."""
-_CHUNK = 8192
+_KEPT = 1024
+"""N-grams of a text that are kept: of a longer one the least numbers, which are a fair sample of any two texts."""
+_CHUNK = 2**20
+"""Characters or n-grams that are worked on at once."""
+_SHIFT = 10
+"""Bits of an n-gram that its counter leaves out: those that share one count together, which matters little for what
+very many texts have."""
+_COMMON = 0.05
+"""Of the texts: an n-gram that more have is of a template, or of the language."""
+_FEWEST = 20
+"""Texts that have it, at least."""
+_LONG = 60
+"""N-grams of a template, at least: shorter, it is how such sentences begin."""
+_OWN = 12
+"""N-grams of a text's own, of about two words, that its likeness to others can be told by."""
+_LETTER = 2 * _NGRAM
+"""N-grams that one of two texts has and the other has not, where a letter was exchanged."""
+_PLAIN, _TEMPLATED, _FILLED = range(3)
 _NOISE = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of like texts, each once, and whether some were not looked at."""
+    """Pairs of like texts, each once, the lesser first, and whether some were not looked at."""
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     capped: bool
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The n-grams of some texts as numbers, those of a text ascending, each once."""
+
+    grams: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    """[texts + 1] where those of a text begin."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """[texts] how many a text has."""
+        return np.diff(self.starts)
+
+    def take(self, chosen: NDArray[np.int64]) -> Sets:
+        """Those of some of the texts, which may come again."""
+        sizes = self.sizes[chosen]
+        starts = _starts(sizes)
+        places = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], sizes)
+        return Sets(self.grams[places], starts)
+
+    def where(self, kept: NDArray[np.bool_]) -> Sets:
+        """With some of the n-grams only: [n-grams]"""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Sets(self.grams[kept], before[self.starts])
 
 
 def plain(text: str) -> str:
@@ -41,73 +89,99 @@ def plain(text: str) -> str:
     return _NOISE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
-def grams(text: str) -> NDArray[np.uint64]:
-    """The different character n-grams of a text, as numbers: sorted."""
-    codes = np.frombuffer(f" {text} ".encode("utf-32-le"), np.uint32).astype(np.uint64)
-    if len(codes) < _NGRAM:
-        codes = np.pad(codes, (0, _NGRAM - len(codes)))
-    found = np.zeros(len(codes) - _NGRAM + 1, np.uint64)
-    for k in range(_NGRAM):
-        found = found * np.uint64(0x100000001B3) + codes[k : k + len(found)]
-    return np.unique(_mixed(found))
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Well-spread 64 bits (the finalizer of splitmix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def signatures(texts: Iterable[str]) -> NDArray[np.uint32]:
-    """[texts, hashes] least values of each text's n-grams under as many hash functions."""
-    salts = _mixed(np.arange(1, _HASHES + 1, dtype=np.uint64))
-    made = [
-        ((_mixed(grams(text)[:, None] ^ salts)).min(0) >> np.uint64(32)).astype(np.uint32)
-        for text in texts
-    ]  # fmt: skip
-    return np.stack(made) if made else np.empty((0, _HASHES), np.uint32)
+def sets_of(texts: Sequence[str]) -> Sets:
+    """The n-grams of plain texts. A text has one at least."""
+    grams, sizes = [np.empty(0, np.uint32)], [np.empty(0, np.int64)]
+    for first, after in _pieces(np.array([len(text) + 2 for text in texts], np.int64)):
+        padded = [f" {text} ".ljust(_NGRAM, "\0") for text in texts[first:after]]
+        codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+        owner = np.repeat(np.arange(len(padded), dtype=np.uint64), [len(text) for text in padded])
+        count = len(codes) - _NGRAM + 1
+        found = np.zeros(count, np.uint64)
+        for k in range(_NGRAM):
+            found = found * np.uint64(0x100000001B3) + codes[k : k + count]
+        within = owner[:count] == owner[_NGRAM - 1 :]
+        keys = np.unique(owner[:count][within] << np.uint64(32) | _spread(found[within]) >> np.uint64(32))
+        owner = keys >> np.uint64(32)
+        rank = np.arange(len(keys)) - np.searchsorted(owner, owner)
+        keys = keys[rank < _KEPT]
+        grams.append((keys & np.uint64(0xFFFFFFFF)).astype(np.uint32))
+        sizes.append(np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(padded)))
+    return Sets(np.concatenate(grams), _starts(np.concatenate(sizes)))
 
 
 def pairs(texts: Sequence[str], least: float) -> Pairs:
-    """Pairs of texts whose sets of n-grams have a Jaccard similarity of `least` or more."""
-    signed = signatures(texts)
-    candidates: list[NDArray[np.int64]] = []
-    for band in range(_HASHES // _ROWS if len(texts) > 1 else 0):
-        part = np.ascontiguousarray(signed[:, band * _ROWS : (band + 1) * _ROWS])
-        keys = part.view([("", part.dtype)] * _ROWS).ravel()
-        order = np.argsort(keys, kind="stable")
-        edges = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
-        for bucket in np.split(order, edges):
-            if len(bucket) > 1:
-                candidates.append(_of_bucket(bucket))
-    if not candidates:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), False)
-    both = np.unique(np.sort(np.concatenate(candidates), 1), axis=0)
-    likeness = _likeness(signed, both)
+    """Pairs of plain texts whose sets of n-grams have a Jaccard similarity of `least` or more; of texts that are mostly
+    a template, those whose own n-grams have it too, and those that are a letter apart."""
+    sets = sets_of(texts)
+    slots = sets.grams >> _SHIFT
+    counts = np.bincount(slots, minlength=2 ** (32 - _SHIFT))
+    own = sets.where(counts[slots] <= max(_COMMON * len(texts), _FEWEST))
+    shared = sets.sizes - own.sizes
+    usual = shared < np.maximum(own.sizes, _LONG)
+    kinds = np.where(usual, _PLAIN, np.where(own.sizes >= _OWN, _TEMPLATED, _FILLED))
+    found = [_of_kind(sets, own, np.flatnonzero(kinds == kind), kind, least) for kind in (_PLAIN, _TEMPLATED, _FILLED)]
+    return Pairs(
+        np.concatenate([some.left for some in found]),
+        np.concatenate([some.right for some in found]),
+        any(some.capped for some in found),
+    )
+
+
+def _of_kind(sets: Sets, own: Sets, chosen: NDArray[np.int64], kind: int, least: float) -> Pairs:
+    """Pairs of the chosen texts, all of a kind: of their own words, mostly a template, or hardly more than one."""
+    found = candidates(signatures((own if kind == _TEMPLATED else sets).take(chosen)), least)
+    left, right = chosen[found.left], chosen[found.right]
+    alike, apart = compare(sets, left, right)
+    kept = alike >= least
+    if kind == _TEMPLATED:
+        kept &= compare(own, left, right)[0] >= least
+    elif kind == _FILLED:
+        kept[:] = False
+    if kind != _PLAIN:
+        kept |= apart <= _LETTER
+    return Pairs(left[kept], right[kept], found.capped)
+
+
+def signatures(sets: Sets) -> NDArray[np.uint32]:
+    """[texts, hashes] least values of each text's n-grams under as many hash functions."""
+    salts = (_spread(np.arange(1, _HASHES + 1, dtype=np.uint64)) >> np.uint64(32)).astype(np.uint32)
+    made = np.empty((len(sets), _HASHES), np.uint32)
+    for first, after in _pieces(sets.sizes, _CHUNK // 16):
+        begin = sets.starts[first:after]
+        grams = sets.grams[begin[0] : sets.starts[after]]
+        for number, salt in enumerate(salts):
+            made[first:after, number] = np.minimum.reduceat(_mixed(grams ^ salt), begin - begin[0])
+    return made
+
+
+def candidates(signed: NDArray[np.uint32], least: float) -> Pairs:
+    """Pairs that share a band, and whose signatures say that they may be as alike as `least`."""
+    found = [np.empty(0, np.uint64)]
+    for band in range(_HASHES // _ROWS if len(signed) > 1 else 0):
+        part = np.ascontiguousarray(signed[:, band * _ROWS : (band + 1) * _ROWS]).view(np.uint64)
+        order = np.lexsort((part[:, 1], part[:, 0]))  # stable: within a bucket in the order of the texts
+        new = np.concatenate([[True], (part[order][1:] != part[order][:-1]).any(1)])
+        bucket = np.cumsum(new) - 1
+        full = np.bincount(bucket)[bucket] > _MOST
+        for step in range(1, _MOST):
+            same = bucket[:-step] == bucket[step:]
+            if not same.any():
+                break
+            same &= ~full[:-step] if step > _BESIDE else True
+            found.append(
+                (order[:-step][same].astype(np.uint64) << np.uint64(32)) | order[step:][same].astype(np.uint64)
+            )
+    keys = np.unique(np.concatenate(found))
+    left, right = (keys >> np.uint64(32)).astype(np.int64), (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    likeness = np.empty(len(keys))
+    for at in range(0, len(keys), _CHUNK // _HASHES):
+        part_of = slice(at, at + _CHUNK // _HASHES)
+        likeness[part_of] = (signed[left[part_of]] == signed[right[part_of]]).mean(1)
     near = likeness >= least - 3 * (least * (1 - least) / _HASHES) ** 0.5  # three deviations of the estimate
-    both, likeness = both[near], likeness[near]
-    first = _nearest(both[:, 0], likeness) | _nearest(both[:, 1], likeness)
-    capped = not first.all()
-    both = both[first]
-    kept = np.array([similarity(texts[a], texts[b]) >= least for a, b in both.tolist()], bool)
-    return Pairs(both[kept, 0], both[kept, 1], capped)
-
-
-def _of_bucket(bucket: NDArray[np.int64]) -> NDArray[np.int64]:
-    if len(bucket) <= _MOST:
-        return np.array(list(combinations(bucket.tolist(), 2)), np.int64)
-    ordered = np.sort(bucket)
-    return np.concatenate([np.stack([ordered[:-k], ordered[k:]], 1) for k in (1, 2, 3)])
-
-
-def _likeness(signed: NDArray[np.uint32], both: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The share of hash functions that agree, an estimate of the similarity: [pairs]."""
-    found = np.empty(len(both))
-    for at in range(0, len(both), _CHUNK):
-        part = both[at : at + _CHUNK]
-        found[at : at + _CHUNK] = (signed[part[:, 0]] == signed[part[:, 1]]).mean(1)
-    return found
+    left, right, likeness = left[near], right[near], likeness[near]
+    first = _nearest(left, likeness) | _nearest(right, likeness)
+    return Pairs(left[first], right[first], not first.all())
 
 
 def _nearest(side: NDArray[np.int64], likeness: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -119,24 +193,59 @@ def _nearest(side: NDArray[np.int64], likeness: NDArray[np.float64]) -> NDArray[
     return rank < _NEAREST
 
 
-def similarity(first: str, second: str) -> float:
-    """The Jaccard similarity of two plain texts' n-grams, from 0 to 1."""
-    a, b = grams(first), grams(second)
-    shared = len(np.intersect1d(a, b, assume_unique=True))
-    return shared / (len(a) + len(b) - shared)
+def compare(
+    sets: Sets, left: NDArray[np.int64], right: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """[pairs] the Jaccard similarity of two texts' n-grams, from 0 to 1, and how many only one of them has."""
+    alike, apart = np.zeros(len(left)), np.zeros(len(left), np.int64)
+    sizes = sets.sizes
+    for first, after in _pieces(sizes[left] + sizes[right]):
+        both = [sets.take(side[first:after]) for side in (left, right)]
+        last = np.full(after - first, 2**32 - 1, np.uint32)
+        for side in both:  # of two samples, as far as both go
+            ends = side.grams[side.starts[1:] - 1]
+            last = np.where(side.sizes >= _KEPT, np.minimum(last, ends), last)
+        keys = []
+        for side in both:
+            pair = np.repeat(np.arange(after - first), side.sizes)
+            kept = side.grams <= last[pair]
+            keys.append((pair[kept].astype(np.uint64) << np.uint64(32)) | side.grams[kept])
+        merged = np.sort(np.concatenate(keys))
+        pair_of = (merged >> np.uint64(32)).astype(np.int64)
+        count = np.bincount(pair_of, minlength=after - first)
+        shared = np.bincount(pair_of[1:][merged[1:] == merged[:-1]], minlength=after - first)
+        alike[first:after] = shared / np.maximum(count - shared, 1)
+        apart[first:after] = count - 2 * shared
+    return alike, apart
 
 
-def first_of(left: Sequence[int], right: Sequence[int]) -> dict[int, int]:
-    """Of clusters that pairs join: each member but the least -> the least, in the order of the members."""
-    parent = {k: k for k in sorted({*left, *right})}
+def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
 
-    for a, b in zip(left, right, strict=True):
-        first, second = sorted((root(a), root(b)))
-        parent[second] = first
-    return {k: root(k) for k in parent if root(k) != k}
+def _pieces(sizes: NDArray[np.int64], most: int = _CHUNK) -> Iterator[tuple[int, int]]:
+    """(first, after) of runs of things whose sizes are `most` together, or of one that is larger."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(sizes):
+        begun = ends[first] - sizes[first]
+        after = max(int(np.searchsorted(ends, begun + most, "right")), first + 1)
+        yield first, after
+        first = after
+
+
+def _spread(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Well-spread 64 bits (the finalizer of splitmix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _mixed(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Well-spread 32 bits, in place (the finalizer of MurmurHash3)."""
+    values ^= values >> 16
+    values *= np.uint32(0x85EBCA6B)
+    values ^= values >> 13
+    values *= np.uint32(0xC2B2AE35)
+    values ^= values >> 16
+    return values

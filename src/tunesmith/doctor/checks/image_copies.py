@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tunesmith.contracts import Row
 from tunesmith.doctor.case import Case
 from tunesmith.doctor.finding import EXAMPLES, Finding, about
-from tunesmith.doctor.minhash import first_of
+from tunesmith.doctor.pairing import partners, superfluous
 
 quick = False
 _BITS = 10
@@ -117,26 +117,28 @@ def _alike(first: _Print | None, second: _Print | None) -> bool:
 
 
 def _finding(first: str, second: str, rows: Sequence[Row], pairs: Sequence[tuple[int, int]], of: int) -> Finding:
+    before = partners([a for a, _ in pairs], [b for _, b in pairs])
     if first == second:
-        partner = first_of([a for a, _ in pairs], [b for _, b in pairs])
         why, hint = "the same picture counts several times", "keep one of each"
     else:
-        partner = {b: a for a, b in reversed(pairs)}
         why = f"{first} has pictures that look the same, so that a score on {second} flatters"
         hint = f"remove them from {first}"
-    later = sorted(partner)
-    differ = {k for k in later if rows[k].values.get("label") != rows[partner[k]].values.get("label")}
+    label = [row.values.get("label") for row in rows]
+    differ = {k for k, earlier in before.items() if any(label[j] != label[k] for j in earlier)}
     if differ:
         why += f"; {len(differ)} of them have another label than the picture they look like"
-    mine = [rows[k].id for k in later if k not in differ] if first == second else sorted({rows[a].id for a, _ in pairs})
+    if first == second:
+        gone = superfluous({k: earlier for k, earlier in before.items() if k not in differ})
+    else:
+        gone = {a for a, _ in pairs}
     return about(
         "near-duplicate-image",
         first if first == second else f"{first}/{second}",
-        [rows[k] for k in later],
+        [rows[k] for k in before],
         of,
         why,
         hint,
-        shown=[f"{rows[k]['image']} ~ {rows[partner[k]]['image']}" for k in later[:EXAMPLES]],
+        shown=[f"{rows[k]['image']} ~ {rows[before[k][0]]['image']}" for k in list(before)[:EXAMPLES]],
         side=second,
-        remove=mine if first == "train" else (),
+        remove=[rows[k].id for k in sorted(gone)] if first == "train" else (),
     )

@@ -12,6 +12,7 @@ from tunesmith.data.rows import contents
 from tunesmith.doctor import minhash
 from tunesmith.doctor.case import Case, answered, asked
 from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
+from tunesmith.doctor.pairing import partners, superfluous
 
 quick = False
 _ALIKE = 0.65
@@ -48,8 +49,13 @@ def _alike(rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64], b
     first, second = numbers[pairs.left], numbers[pairs.right]
     sums = contents(rows)
     kept = sums[first] != sums[second]
-    if kept.any() and max(map(len, plain)) > 1:  # the same long context with another question is another row
-        kept &= np.array([_every(plain[a], plain[b]) for a, b in zip(first.tolist(), second.tolist(), strict=True)])
+    first, second = first[kept], second[kept]
+    widths = np.array([len(columns) for columns in plain])
+    kept = widths[first] == widths[second]
+    for column in range(widths.max(initial=0) if widths.max(initial=0) > 1 else 0):
+        # the same long context with another question is another row
+        sets = minhash.sets_of([columns[column] if column < len(columns) else "" for columns in plain])
+        kept &= minhash.compare(sets, first, second)[0] >= _ALIKE
     return first[kept], second[kept], pairs.capped
 
 
@@ -59,25 +65,20 @@ def _texts(row: Row) -> list[str]:
     return [*texts, "\n".join(answered(row))] if "messages" in row.values else texts
 
 
-def _every(first: Sequence[str], second: Sequence[str]) -> bool:
-    return len(first) == len(second) and all(
-        a == b or minhash.similarity(a, b) >= _ALIKE for a, b in zip(first, second, strict=True)
-    )
-
-
 def _within(
     split: str, rows: Sequence[Row], first: NDArray[np.int64], second: NDArray[np.int64], of: int, note: str
 ) -> Finding:
-    kept = minhash.first_of(first.tolist(), second.tolist())
-    agree = [k for k, like in kept.items() if _label(rows[k]) == _label(rows[like])]
-    differ = len(kept) - len(agree)
+    before = partners(first.tolist(), second.tolist())
+    agree = {k: [j for j in earlier if _label(rows[j]) == _label(rows[k])] for k, earlier in before.items()}
+    torn = {k for k, earlier in before.items() if len(agree[k]) < len(earlier)}
+    gone = superfluous({k: earlier for k, earlier in agree.items() if earlier and k not in torn})
+    differ = len(torn)
     why = "rows that say nearly the same count several times" + (
         f"; {differ} of them have another label than the row they are like, so one of the two may be wrong"
         if differ
         else ""
     )
-    same = set(agree)
-    ordered = sorted(kept, key=lambda k: (k in same, k))
+    ordered = sorted(before, key=lambda k: (k not in torn, k))
     return about(
         "near-duplicate",
         split,
@@ -85,8 +86,8 @@ def _within(
         of,
         why,
         f"keep one of each{note}",
-        shown=[_both(rows[k], rows[kept[k]]) for k in ordered[:EXAMPLES]],
-        remove=[rows[k].id for k in agree] if split == "train" else (),
+        shown=[_both(rows[k], rows[_odd(rows, k, before[k])]) for k in ordered[:EXAMPLES]],
+        remove=[rows[k].id for k in sorted(gone)] if split == "train" else (),
     )
 
 
@@ -111,6 +112,11 @@ def _across(
         side=sides[1],
         remove=sorted({rows[k].id for k in first.tolist()}) if sides[0] == "train" else (),
     )
+
+
+def _odd(rows: Sequence[Row], k: int, earlier: Sequence[int]) -> int:
+    """Of the rows that a row is like, the one to show: the first with another label, else the first."""
+    return next((j for j in earlier if _label(rows[j]) != _label(rows[k])), earlier[0])
 
 
 def _label(row: Row) -> str:
