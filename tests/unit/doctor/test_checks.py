@@ -200,7 +200,7 @@ def test_marks_of_templates_are_found_in_questions_and_answers_and_html_is_left_
     ],
 )
 def test_the_order_of_turns_is_looked_at(roles: list[str], fault: str) -> None:
-    found = found_by("chats", {"train": chat_rows([[(role, "some words") for role in roles]])})
+    found = found_by("chats", {"train": chat_rows([[(role, "find(words: [some])") for role in roles]])})
     assert [fault in finding.why for finding in found] == ([True] if fault else [])
 
 
@@ -234,6 +234,73 @@ def test_texts_of_another_length_or_script_or_encoding_are_found() -> None:
     assert ids(found, "length-outlier") == {5, 6}
     assert ids(found, "script-outlier") == {7}
     assert ids(found, "mojibake") == {8}
+
+
+def test_a_wrong_encoding_is_found_in_answers_and_capitals_before_a_dash_are_none() -> None:
+    rows = chat_rows([[("user", text), ("assistant", f"that is {text}")] for text in sentences(60)])
+    said = {4: "es ist schÃ¶n hier", 5: "ATÉ AMANHÃ… e boa noite", 6: "“NÃO” – MANHÃ’ disse", 7: "un cafÃ© por favor"}
+    for k, words in said.items():
+        rows[k].values["messages"][1]["content"] = words
+    found = found_by("outliers", {"train": rows})
+    assert ids(found, "mojibake") == {4, 7}
+    assert any("schÃ¶n" in spot.shown for finding in found for spot in finding.examples)
+
+
+def test_numbers_of_books_and_of_films_are_no_telephone_numbers() -> None:
+    said = ["ISBN 978-3-16-148410-0", "ISBN: 0306-459-1234", "call 555-0199 or (212) 555-7834", "978-0-306-40615-7"]
+    rows = [Row(k, {"text": f"read it in {text} today"}, "f", k) for k, text in enumerate(said)]
+    assert found_by("personal", {"train": rows}) == []
+    real = [Row(0, {"text": "call (212) 736-5000 today"}, "f", 0)]
+    assert ids(found_by("personal", {"train": real}), "personal-data") == {0}
+
+
+def test_calls_of_tools_have_no_words_and_are_no_answer_learned_by_heart() -> None:
+    calls = [{"type": "function", "function": {"name": "find", "arguments": {"place": "x"}}}]
+    rows = chat_rows([[("user", text), ("assistant", "")] for text in sentences(60)])
+    for row in rows:
+        row.values["messages"][1]["tool_calls"] = calls
+    assert found_by("targets", {"train": rows}) == []
+    rows[7].values["messages"].append({"role": "tool", "content": "found"})
+    assert found_by("chats", {"train": rows}) == []
+    del rows[7].values["messages"][1]["tool_calls"]
+    rows[7].values["messages"][1]["content"] = "let me look"
+    (finding,) = found_by("chats", {"train": rows})
+    assert ids([finding], "role-order") == {7} and "not called" in finding.why
+    rows[7].values["messages"][1]["content"] = '<tool_call>{"name": "find"}</tool_call>'
+    assert found_by("chats", {"train": rows}) == []
+
+
+def test_an_answer_that_is_the_question_again_is_found_behind_what_the_system_says() -> None:
+    system = ("system", "You answer customers of a shop.")
+    chats = [[system, ("user", text), ("assistant", f"That is because {text}")] for text in sentences(40)]
+    chats[9][2] = ("assistant", chats[9][1][1])
+    assert ids(found_by("targets", {"train": chat_rows(chats)}), "copied-target") == {9}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("ذهبت إلى المدرسة في الصباح وكانت الشمس مشرقة", "Arabic"),
+        ("وصلنا اليوم الى البيت وكان الطريق طويلا", "Arabic"),
+        ("من امروز به مدرسه رفتم و هوا خیلی گرم بود", "Persian"),
+        ("میں آج اسکول گیا اور موسم بہت اچھا تھا", "Urdu"),
+        ("محمد", ""),
+    ],
+)
+def test_languages_of_one_script_are_told_by_their_letters(text: str, name: str) -> None:
+    from tunesmith.doctor.language import language
+
+    assert language(text) == name
+
+
+def test_a_later_split_in_a_language_that_train_is_not_in_is_found() -> None:
+    german = [Row(k, {"text": f"das Gerät ist nach dem Umzug nicht mehr zu finden {k}"}, "f", k) for k in range(60)]
+    english = [Row(k, {"text": f"the screen of my phone was broken when it came to us {k}"}, "f", k) for k in range(60)]
+    found = found_by("languages", {"train": english, "test": [*english[:20], *german[:20]]})
+    assert {(f.kind, f.split, f.count) for f in found} == {("language-shift", "test", 20)}
+    assert "German (50%, in train 0%)" in found[0].why
+    assert found_by("languages", {"train": [*english[:30], *german[:30]], "test": german[:40]}) == []
+    assert found_by("languages", {"train": english, "test": german[:9]}) == []
 
 
 def test_a_few_rows_in_another_language_are_found_and_a_second_language_is_none() -> None:

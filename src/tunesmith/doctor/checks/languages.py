@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.doctor.case import Case, asked
@@ -13,12 +13,14 @@ from tunesmith.doctor.language import language
 quick = False
 _RARE = 0.05
 """Of the rows whose language can be told: a language of which there are fewer is a stranger among them."""
+_MUCH = 0.2
+"""Of a split's rows; a language that as many have and hardly a training row is one that was not to be learned."""
 _FEWEST = 30
 _WORDS = 4
 
 
 def find(case: Case) -> list[Finding]:
-    """`language-mix` (few rows in another language) and `untranslated`."""
+    """`language-mix` (few rows in another language), `language-shift` and `untranslated`."""
     told = {split: [language(" ".join(asked(row).values())) for row in rows] for split, rows in case.rows.items()}
     counts = Counter(name for names in told.values() for name in names if name)
     total = sum(counts.values())
@@ -34,7 +36,33 @@ def find(case: Case) -> list[Finding]:
             why = f"nearly all texts are in {', '.join(usual)}; these look like {said}"
             hint = "are they meant to be here? too few to be learned, they are noise, or a slice to be scored apart"
             found.append(about("language-mix", split, [rows[k] for k in odd], len(rows), why, hint, shown=shown))
-    return found + _untranslated(case)
+    return found + _shifts(case, told) + _untranslated(case)
+
+
+def _shifts(case: Case, told: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """`language-shift`: languages of a later split that hardly a training row has."""
+    known = Counter(name for name in told.get("train", ()) if name)
+    found = []
+    for split, rows in case.rows.items():
+        here = Counter(name for name in told[split] if name)
+        if split == "train" or min(known.total(), here.total()) < _FEWEST:
+            continue
+        new = {
+            name
+            for name, count in here.items()
+            if count >= _MUCH * here.total() and known[name] < _RARE * known.total()
+        }
+        odd = [k for k, name in enumerate(told[split]) if name in new]
+        if odd:
+            said = ", ".join(f"{name} ({here[name] / here.total():.0%}, in train {known[name] / known.total():.0%})"
+                             for name in sorted(new))  # fmt: skip
+            shown = [f"{told[split][k]}: {brief(' '.join(asked(rows[k]).values()), 100)}" for k in odd[:EXAMPLES]]
+            why = (
+                f"{split} is in languages that train is hardly in: {said}; a score on it says little of what is learned"
+            )
+            hint = "train on rows of these languages too, or score them apart"
+            found.append(about("language-shift", split, [rows[k] for k in odd], len(rows), why, hint, shown=shown))
+    return found
 
 
 def _untranslated(case: Case) -> list[Finding]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tunesmith.contracts import Row
-from tunesmith.doctor.case import Case, asked
+from tunesmith.doctor.case import Case, answered, asked
 from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
 from tunesmith.doctor.script import script
 
@@ -21,7 +21,11 @@ _LEAST = 0.35
 """The spread is taken to be at least this (a factor of 1.4): texts of one length are not outliers by a word."""
 _RARE = 0.01
 """Of the rows; a script that fewer have is odd among them."""
-_BROKEN = re.compile("\ufffd|[ÂÃ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|ï»¿|Ð[°µ]Ð|Ñ\x80Ð")
+_BEFORE = 60
+"""Characters that are shown before and behind what is broken."""
+_BROKEN = re.compile(
+    "\ufffd|[ÂÃ][\x80-\xbf€‚ƒ„†‡ˆ‰Š‹ŒŽ•˜™š›œžŸ]|(?<![A-ZÀ-Þ])[ÂÃ][…‘’“”–—]|â€|ï»¿|Ð[°µ]Ð|Ñ\x80Ð"
+)  # a word in capitals may end in Ã before a dash or a quote
 """UTF-8 that was read as Latin-1 or Windows-1252, or bytes that were given up."""
 
 
@@ -35,8 +39,6 @@ def find(case: Case) -> list[Finding]:
     found: list[Finding] = []
     for split, rows in case.rows.items():
         texts = texts_of[split]
-        if not any(texts):
-            continue
         found += _lengths(split, rows, texts)
         odd = [k for k, name in enumerate(written[split]) if name in rare]
         if odd:
@@ -44,10 +46,12 @@ def find(case: Case) -> list[Finding]:
             here = ", ".join(name for name, _ in Counter(written[split][k] for k in odd).most_common(3))
             why = f"they are written in {here}, nearly all others in {usual}"
             found.append(_about("script-outlier", split, rows, texts, odd, why, "are they meant to be here?"))
-        broken = [k for k, text in enumerate(texts) if _BROKEN.search(text)]
+        whole = [" ".join((text, *answered(row))) for text, row in zip(texts, rows, strict=True)]
+        broken = {k: match for k, text in enumerate(whole) if (match := _BROKEN.search(text))}
         if broken:
             why = "they hold what a wrong encoding leaves (such as Ã© for é), which no one will type"
-            found.append(_about("mojibake", split, rows, texts, broken, why, "read the source again as UTF-8"))
+            near = {k: whole[k][max(match.start() - _BEFORE, 0) : match.end() + _BEFORE] for k, match in broken.items()}
+            found.append(_about("mojibake", split, rows, near, list(broken), why, "read the source again as UTF-8"))
     return found
 
 
@@ -71,7 +75,13 @@ def _lengths(split: str, rows: Sequence[Row], texts: Sequence[str]) -> list[Find
 
 
 def _about(
-    kind: str, split: str, rows: Sequence[Row], texts: Sequence[str], chosen: Sequence[int], why: str, hint: str
+    kind: str,
+    split: str,
+    rows: Sequence[Row],
+    texts: Sequence[str] | Mapping[int, str],
+    chosen: Sequence[int],
+    why: str,
+    hint: str,
 ) -> Finding:
     shown = [brief(texts[k]) for k in chosen[:EXAMPLES]]
     return about(kind, split, [rows[k] for k in chosen], len(rows), why, hint, shown=shown)

@@ -27,6 +27,8 @@ _PHONE = re.compile(
     r"|0\d{9,10}|0\d{2,5}[ /-]\d{3,4}[ -]?\d{3,5}(?:[ -]\d{2,4})?"  # most of Europe, from the trunk's 0
     r")(?![\w-]|[.,/:]\d)"
 )
+_BOOK = re.compile(r"ISBN|ISSN|(?<!\d)97[89][- ]?\d", re.I)
+"""Numbers of books, which are written in groups as telephone numbers are."""
 _EXAMPLES = re.compile(r"@(?:[\w-]+\.)*(?:example|test|invalid|localhost)(?:\.|$)|@(?:domain|email|company)\.", re.I)
 _LENGTHS = {
     "AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20,
@@ -73,6 +75,8 @@ def personal(text: str) -> Iterator[tuple[str, str]]:
     for kind, pattern, holds in _KINDS:
         for match in pattern.finditer(text):
             first, after = match.span()
+            if kind == "phone" and _BOOK.search(text[max(first - 12, 0) : after]):
+                continue
             if holds(match[0]) and not any(first < b and a < after for a, b in taken):
                 taken.append((first, after))
                 yield kind, match[0]
@@ -113,7 +117,8 @@ def _is_iban(text: str) -> bool:
 def _is_phone(text: str) -> bool:
     digits = [character for character in text if character.isdigit()]
     number = "".join(digits)
-    return 8 <= len(digits) <= 15 and len(set(digits)) > 2 and not re.fullmatch(r"\d?555\d*01\d\d", number)
+    made_up = re.fullmatch(r"1?\d{3}555\d{4}|555\d{4}", number)  # the exchange of films and examples
+    return 8 <= len(digits) <= 15 and len(set(digits)) > 2 and not made_up
 
 
 _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tunesmith.contracts import Row
-from tunesmith.doctor.case import Case, answered, asked
+from tunesmith.doctor.case import Case, answered, asked, turns
 from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
 
 quick = True
@@ -37,13 +37,14 @@ def _of_split(split: str, rows: Sequence[Row], translated: bool) -> list[Finding
     answers = [answered(row) for row in rows]
     last = [said[-1] if said else "" for said in answers]
     words = [len(text.split()) for text in last]
-    middle = sorted(words)[len(words) // 2]
+    spoken = sorted(count for count in words if count) or [0]  # a call of a tool has no words
+    middle = spoken[len(spoken) // 2]
     empty = [k for k, said in enumerate(answers) if any(not _says(text) for text in said)]
     short = [k for k, count in enumerate(words) if count == 1 and _says(last[k]) and middle >= _LONG]
-    copied = [k for k, text in enumerate(last) if len(text) > 1 and text.strip() == _question(rows[k])]
+    copied = [k for k, text in enumerate(last) if len(text) > 1 and text.strip() in _questions(rows[k])]
     if translated:  # said as `untranslated`
         copied = []
-    text, count = Counter(map(str.strip, last)).most_common(1)[0]
+    text, count = (Counter(filter(None, map(str.strip, last))).most_common(1) or [("", 0)])[0]
     same = [k for k, said in enumerate(last) if said.strip() == text] if count > _CONSTANT * len(rows) else []
     if len(rows) < _FEWEST:
         short, same = [], []
@@ -76,3 +77,12 @@ def _says(text: str) -> bool:
 
 def _question(row: Row) -> str:
     return "\n".join(asked(row).values()).strip()
+
+
+def _questions(row: Row) -> set[str]:
+    """What an answer may be a copy of: all that was asked, a column of it, or a chat's last question, whatever the
+    system said before."""
+    found = {_question(row), *map(str.strip, asked(row).values())}
+    if isinstance(messages := row.values.get("messages"), list):
+        found |= {words.strip() for role, words in turns(messages) if role == "user"}
+    return found
