@@ -67,12 +67,13 @@ def compare(name: str) -> dict[str, Any]:
     began = time.perf_counter()
     probabilities = label_noise.out_of_fold(texts, labels, len(classes), 0)
     assert probabilities is not None
-    trust = confident.trust(probabilities, labels)
+    probabilities = confident.calibrated(probabilities, labels)
+    suspicion = confident.suspicion(probabilities, labels)
     seconds = time.perf_counter() - began
     reported = [k for found in label_noise.find(Case({"train": noisy})) for _, k in found.rows]
     alarms = sum(found.count for found in label_noise.find(Case({"train": clean})))
     theirs = _cleanlab(name, {"labels": labels.tolist(), "probabilities": probabilities.tolist(), "texts": texts})
-    order = np.argsort(trust, kind="stable").tolist()
+    order = np.argsort(suspicion, kind="stable").tolist()
     return {
         "rows": len(noisy),
         "changed": len(wrong),

@@ -24,21 +24,6 @@ def likely(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
     return np.where(above.max(1) >= 0, best, -1)
 
 
-def joint(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[given, true] the estimated share of rows with a given and a true label: the confident joint, each of its rows
-    scaled to the count of its given label. Sums to 1."""
-    classes = probabilities.shape[1]
-    sure = likely(probabilities, labels)
-    known = sure >= 0
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (labels[known], sure[known]), 1)
-    given = np.bincount(labels, minlength=classes).astype(float)
-    empty = counts.sum(1) == 0
-    counts[empty, empty] = 1.0  # nothing is known of the class: its labels are taken as right
-    scaled: NDArray[np.float64] = counts / counts.sum(1, keepdims=True) * given[:, None]
-    return scaled / max(len(labels), 1)
-
-
 def margins(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """[rows] the probability of the given label less that of the likeliest other: from -1, surely wrong, to 1."""
     rows = np.arange(len(labels))
@@ -56,6 +41,41 @@ def trust(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
     return found
 
 
-def noise_share(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The estimated share of wrong labels."""
-    return float(1 - np.trace(joint(probabilities, labels)))
+def suspicion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[rows] the least are wrong most often: the sum of the ranks by trust and by margin. Trust is the better of
+    the two where a wrong label may be any, margins where it is a near one (bench/label_noise.py)."""
+    ranks = [
+        scores.argsort(kind="stable").argsort()
+        for scores in (trust(probabilities, labels), margins(probabilities, labels))
+    ]
+    found: NDArray[np.float64] = (ranks[0] + ranks[1]).astype(float)
+    return found
+
+
+def calibrated(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[rows, classes] the probabilities at the temperature at which the given labels are likeliest (Guo et al. 2017):
+    those of one classifier a class, which are too even among many, become comparable, and those of labels that the
+    texts do not tell become even."""
+    from scipy.optimize import minimize_scalar
+
+    logs = np.log(np.clip(probabilities, 1e-12, 1.0))
+    rows = np.arange(len(labels))
+
+    def at(sharpness: float) -> NDArray[np.float64]:
+        scaled = logs * np.exp(sharpness)
+        scaled = np.exp(scaled - scaled.max(1, keepdims=True))
+        made: NDArray[np.float64] = scaled / scaled.sum(1, keepdims=True)
+        return made
+
+    def loss(sharpness: float) -> float:
+        return float(-np.log(np.clip(at(sharpness)[rows, labels], 1e-12, 1.0)).mean())
+
+    return at(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x)
+
+
+def gain(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """By how much the labels are likelier than by their shares alone (nats a row), and the standard error of that."""
+    own = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)
+    shares = np.bincount(labels) / len(labels)
+    gains = np.log(own) - np.log(shares[labels])
+    return float(gains.mean()), float(gains.std() / len(labels) ** 0.5)
