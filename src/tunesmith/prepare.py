@@ -276,6 +276,8 @@ def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dic
 
 def part_refused(rows: Sequence[Row], lost: Sequence[Refused]) -> tuple[Sequence[Row], tuple[BadRow, ...]]:
     """The rows that a model can take, numbered anew, and those that it cannot, with the reason."""
+    if not lost:
+        return rows, ()
     refused = tuple(BadRow(rows[row.row].file, rows[row.row].line, row.reason, row.hint) for row in lost)
     kept = np.setdiff1d(np.arange(len(rows)), [row.row for row in lost])
     return select(rows, kept), refused
