@@ -22,16 +22,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import peers, planted  # noqa: E402
-from bench.measure import data_folder, work_folder  # noqa: E402
+from bench import defects, peers, planted  # noqa: E402
+from bench.defects import rows_of  # noqa: E402
+from bench.measure import work_folder  # noqa: E402
 
 from tunesmith import plugins  # noqa: E402
 from tunesmith.contracts import Row  # noqa: E402
-from tunesmith.data import splits  # noqa: E402
-from tunesmith.data.infer import infer  # noqa: E402
+from tunesmith.diagnosis import diagnose  # noqa: E402
 from tunesmith.doctor.case import Case  # noqa: E402
 from tunesmith.doctor.finding import Finding  # noqa: E402
-from tunesmith.recipefile import build, make_plugin  # noqa: E402
+from tunesmith.prepare import prepare  # noqa: E402
+from tunesmith.recipefile import build  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "doctor.json"
 PAGE = ROOT / "docs" / "concepts" / "doctor.md"
@@ -53,22 +54,6 @@ class Line:
     seconds: float
     goal: tuple[float, float] | None = None
     """Least precision and recall."""
-
-
-def rows_of(name: str) -> tuple[dict[str, list[Row]], str]:
-    """A data set's rows by split, and its task."""
-    folder = data_folder(name)
-    values: dict[str, Any] = {"model": "minilm", "data": {"train": str(folder), "bad_rows": "skip"}}
-    if name == "multi30k":
-        values["task"] = {"name": "translation", "source_language": "en", "target_language": "de"}
-        values["data"]["columns"] = {"source": "en", "target": "de"}
-    else:
-        guess = infer(folder, {})
-        values["task"], values["data"]["columns"] = guess.task, guess.columns
-    recipe = build(values)
-    assert recipe.task is not None
-    found = splits.load(recipe, make_plugin("tasks", recipe.task.name, recipe.task.options()))
-    return {split: list(rows) for split, rows in found.rows.items()}, recipe.task.name
 
 
 def look(check: str, kind: str, rows: dict[str, Sequence[Row]], task: str, split: str) -> set[int]:
@@ -96,147 +81,78 @@ def measure(
                 round(seconds, 1), goal)  # fmt: skip
 
 
-def in_train(plant: Callable[[Sequence[Row]], planted.Planted]) -> Callable[[dict[str, list[Row]]], Any]:
-    """A defect of training rows."""
-
-    def both(rows: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], set[int]]:
-        made, wanted = plant(rows["train"])
-        return {**rows, "train": made}, wanted
-
-    return both
-
-
-def exact_leaks(rows: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], set[int]]:
-    """Fifty training rows in test too."""
-    more = [planted.changed(row, k) for k, row in enumerate(random.Random(1).sample(rows["train"], 50))]
-    made, wanted = planted.joined(rows["test"], more)
-    return {**rows, "test": made}, wanted
-
-
-def near_leaks(rows: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], set[int]]:
-    """A hundred near copies of training rows in test."""
-    made, wanted = planted.near_duplicates(rows["train"], "text", 100, seed=2)
-    test, ids = planted.joined(rows["test"], [made[k] for k in sorted(wanted)])
-    return {**rows, "test": test}, ids
-
-
-def group_leaks(rows: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], set[int]]:
-    """A hundred test rows about paragraphs of training rows."""
-    made, wanted = planted.shared_contexts(rows["train"], rows["test"], "context", 100, seed=3)
-    return {**rows, "test": made}, wanted
-
-
-def strangers(rows: Sequence[Row]) -> planted.Planted:
-    """Fifty German sentences among others."""
-    german = [row["label_references"][0] for row in rows_of("multi30k")[0]["train"][:50]]
-    return planted.joined(rows, [planted.changed(rows[k], k, text=text) for k, text in enumerate(german)])
-
-
-def broken(rows: Sequence[Row]) -> planted.Planted:
-    """Forty texts with umlauts, read in the wrong encoding."""
-    chosen = [row for row in rows if any(mark in row["text"] for mark in "äöüß")][:40]
-    return planted.joined(
-        rows,
-        [planted.changed(row, k, text=row["text"].encode().decode("latin-1")) for k, row in enumerate(chosen)],
-    )
-
-
-def long_and_short(rows: Sequence[Row]) -> planted.Planted:
-    """Ten rows of which each is sixty others, and ten of a letter."""
-    long = ["\n".join(row["text"] for row in rows[60 * k : 60 * k + 60]) for k in range(10)]
-    return planted.joined(
-        rows, [planted.changed(rows[k], k, text=text) for k, text in enumerate([*long, *"abcdefghij"])]
-    )
-
-
-def turned(rows: Sequence[Row]) -> planted.Planted:
-    """Sixty chats with a turn too many, or the system's in the midst."""
-    made: list[Row] = []
-    wanted: set[int] = set()
-    for k, row in enumerate(rows):
-        if k % 3 == 0 and len(wanted) < 60:
-            messages = list(row["messages"])
-            extra = [{"role": "user", "content": "and one more thing"}, {"role": "system", "content": "be brief"}][
-                k % 2
-            ]
-            row = replace(row, values={**row.values, "messages": [*messages[:1], extra, *messages[1:]]})
-            wanted.add(k)
-        made.append(replace(row, id=k))
-    return made, wanted
-
-
-def emptied(rows: Sequence[Row]) -> planted.Planted:
-    """Forty summaries of dots."""
-    made = [
-        replace(row, id=k, values={**row.values, "label_references": ["..."]}) if k % 30 == 0 and k < 1200 else row
-        for k, row in enumerate(rows)
-    ]
-    return made, set(range(0, min(1200, len(rows)), 30))
-
-
-def left_alone(rows: Sequence[Row]) -> planted.Planted:
-    """Sixty translations that are their sources."""
-    made = [
-        replace(row, id=k, values={**row.values, "label_references": [row["source"]]})
-        if k % 100 == 0 and k < 6000
-        else row
-        for k, row in enumerate(rows)
-    ]
-    return made, set(range(0, min(6000, len(rows)), 100))
-
-
-def pictures(rows: Sequence[Row]) -> planted.Planted:
-    """Sixty pictures saved again, at another size, or brighter."""
-    from PIL import Image, ImageEnhance
-
-    work = work_folder("doctor-pictures")
-    rng = random.Random(0)
-    copies = []
-    for k, row in enumerate(rng.sample(list(rows), 60)):
-        with Image.open(row["image"]) as file:
-            picture: Any = file.convert("RGB")
-        target = work / f"{k}.jpg"
-        if k % 3 == 1:
-            picture = picture.resize((picture.width * 3 // 4, picture.height * 3 // 4))
-        elif k % 3 == 2:
-            picture = ImageEnhance.Brightness(picture).enhance(1.12)
-        picture.save(target, quality=rng.randrange(40, 71) if k % 3 == 0 else 90)
-        copies.append(planted.changed(row, k, image=str(target), image_sha256=f"planted {k}"))
-    return planted.joined(rows, copies)
-
-
-def pieces(make: Callable[[], list[str]]) -> Callable[[Sequence[Row]], planted.Planted]:
-    """Pieces in texts."""
-    return lambda rows: planted.with_pieces(rows, "text", make(), seed=4)
+def measure_file(
+    kind: str, data: str, plant: Callable[[Path], tuple[Path, set[int], str]], model: str, max_tokens: int
+) -> Line:
+    """The same for what only reading and encoding tell; all rows are looked at, in whichever split they are."""
+    file, wanted, task = plant(work_folder("doctor-file"))
+    values: dict[str, Any] = {"model": model, "task": task,
+                              "data": {"train": str(file), "max_tokens": max_tokens, "bad_rows": "skip"}}  # fmt: skip
+    began = time.perf_counter()
+    prepared = prepare(build(values))
+    rows, bad = prepared.splits.rows, prepared.splits.bad["train"]
+    found = {rows[split][k].line for f in diagnose(prepared) if f.kind == kind for split, k in f.rows}
+    if kind == "bad-row":
+        found = {row.line for row in bad}
+    seconds = time.perf_counter() - began
+    hit = len(found & wanted)
+    return Line(kind, data, len(wanted), round(hit / max(len(found), 1), 3), round(hit / len(wanted), 3), 0,
+                sum(map(len, rows.values())) + len(bad), round(seconds, 1), (1, 1))  # fmt: skip
 
 
 LINES: dict[str, Callable[[], Line]] = {
-    "leak": lambda: measure("copies", "leak", "banking77", exact_leaks, split="test", goal=(1, 1)),
+    "leak": lambda: measure("copies", "leak", "banking77", defects.exact_leaks, split="test", goal=(1, 1)),
     "near-duplicate banking77": lambda: measure("near-duplicates", "near-duplicate", "banking77",
-        in_train(lambda rows: planted.near_duplicates(rows, "text", 400, seed=1)), goal=(0.95, 0.95)),
+        defects.in_train(lambda rows: planted.near_duplicates(rows, "text", 400, seed=1)), goal=(0.95, 0.95)),
     "near-duplicate sms_spam": lambda: measure("near-duplicates", "near-duplicate", "sms_spam",
-        in_train(lambda rows: planted.near_duplicates(rows, "text", 200, seed=1)), goal=(0.95, 0.95)),
-    "near-duplicate across": lambda: measure("near-duplicates", "near-duplicate", "sst2", near_leaks, split="test",
-        goal=(0.95, 0.95)),
-    "group-leak": lambda: measure("groups", "group-leak", "squad_v1", group_leaks, split="test", goal=(1, 1)),
+        defects.in_train(lambda rows: planted.near_duplicates(rows, "text", 200, seed=1)), goal=(0.95, 0.95)),
+    "near-duplicate across": lambda: measure("near-duplicates", "near-duplicate", "sst2", defects.near_leaks,
+        split="test", goal=(0.95, 0.95)),
+    "near-duplicate behind a prompt": lambda: measure("near-duplicates", "near-duplicate", "sst2",
+        defects.in_train(defects.behind_a_prompt), goal=(0.95, 0.95)),
+    "duplicate": lambda: measure("copies", "duplicate", "banking77", defects.in_train(defects.copied), goal=(1, 1)),
+    "contradiction": lambda: measure("copies", "contradiction", "banking77", defects.in_train(defects.contradicted),
+        goal=(1, 1)),
+    "group-leak": lambda: measure("groups", "group-leak", "squad_v1", defects.group_leaks, split="test", goal=(1, 1)),
     "label-noise banking77": lambda: measure("label-noise", "label-noise", "banking77",
-        in_train(lambda rows: planted.wrong_labels(rows, 0.1, seed=0))),
-    "personal-data": lambda: measure("personal", "personal-data", "sst2", in_train(pieces(lambda: [
+        defects.in_train(lambda rows: planted.wrong_labels(rows, 0.1, seed=0))),
+    "unrelated-labels": lambda: measure("label-noise", "unrelated-labels", "sst2", defects.in_train(defects.mixed_up),
+        goal=(1, 1)),
+    "unseen-label": lambda: measure("labels", "unseen-label", "banking77", defects.unseen, split="test", goal=(1, 1)),
+    "rare-label": lambda: measure("labels", "rare-label", "banking77", defects.in_train(defects.rare), goal=(1, 1)),
+    "imbalance": lambda: measure("labels", "imbalance", "ag_news", defects.in_train(defects.uneven), goal=(1, 1)),
+    "answer-cut": lambda: measure_file("answer-cut", "alpaca", defects.cut_answers, "smollm2-135m", 512),
+    "truncated": lambda: measure_file("truncated", "sst2", defects.cut_texts, "minilm", 128),
+    "bad-row": lambda: measure_file("bad-row", "sst2", defects.unusable, "minilm", 128),
+    "personal-data": lambda: measure("personal", "personal-data", "sst2", defects.in_train(defects.pieces(lambda: [
         *planted.emails(50, 1), *planted.cards(50, 1), *planted.ibans(50, 1), *planted.phones(50, 1)])),
         goal=(0.95, 0.95)),
     "harmless numbers": lambda: measure("personal", "personal-data", "sst2", lambda rows: (
-        {**rows, "train": pieces(lambda: planted.harmless(300, 1))(rows["train"])[0]}, set())),
+        {**rows, "train": defects.pieces(lambda: planted.harmless(300, 1))(rows["train"])[0]}, set())),
     "template-tokens": lambda: measure("templates", "template-tokens", "sst2",
-        in_train(pieces(lambda: list(planted.MARKS) * 10)), goal=(0.95, 0.95)),
-    "role-order": lambda: measure("chats", "role-order", "alpaca", in_train(turned), goal=(1, 1)),
-    "empty-target": lambda: measure("targets", "empty-target", "dialogsum", in_train(emptied), goal=(1, 1)),
-    "untranslated": lambda: measure("languages", "untranslated", "multi30k", in_train(left_alone)),
-    "language-mix": lambda: measure("languages", "language-mix", "banking77", in_train(strangers)),
-    "mojibake": lambda: measure("outliers", "mojibake", "germeval14", in_train(broken), goal=(0.95, 0.95)),
-    "length-outlier": lambda: measure("outliers", "length-outlier", "banking77", in_train(long_and_short),
+        defects.in_train(defects.pieces(lambda: list(planted.MARKS) * 10)), goal=(0.95, 0.95)),
+    "role-order": lambda: measure("chats", "role-order", "alpaca", defects.in_train(defects.turned),
+        goal=(1, 1)),
+    "empty-target": lambda: measure("targets", "empty-target", "dialogsum", defects.in_train(defects.emptied),
+        goal=(1, 1)),
+    "one-word-target": lambda: measure("targets", "one-word-target", "alpaca",
+        defects.in_train(defects.said("one word")), goal=(0.95, 1)),
+    "copied-target": lambda: measure("targets", "copied-target", "alpaca", defects.in_train(defects.said("copy")),
+        goal=(1, 1)),
+    "constant-target": lambda: measure("targets", "constant-target", "alpaca",
+        defects.in_train(defects.said("constant")), goal=(1, 1)),
+    "untranslated": lambda: measure("languages", "untranslated", "multi30k", defects.in_train(defects.left_alone)),
+    "language-mix": lambda: measure("languages", "language-mix", "banking77", defects.in_train(defects.strangers)),
+    "language-shift": lambda: measure("languages", "language-shift", "banking77", defects.foreign, split="test",
+        goal=(1, 0.7)),
+    "script-outlier": lambda: measure("outliers", "script-outlier", "banking77", defects.in_train(defects.in_arabic),
+        goal=(1, 1)),
+    "mojibake": lambda: measure("outliers", "mojibake", "germeval14", defects.in_train(defects.broken),
         goal=(0.95, 0.95)),
-    "near-duplicate-image": lambda: measure("image-copies", "near-duplicate-image", "sign_digits", in_train(pictures),
-        goal=(0.95, 0.95)),
+    "length-outlier": lambda: measure("outliers", "length-outlier", "banking77",
+        defects.in_train(defects.long_and_short), goal=(0.95, 0.95)),
+    "near-duplicate-image": lambda: measure("image-copies", "near-duplicate-image", "sign_digits",
+        defects.in_train(defects.pictures), goal=(0.95, 0.95)),
 }  # fmt: skip
 
 

@@ -71,6 +71,25 @@ def wrong_labels(rows: Sequence[Row], share: float, seed: int) -> Planted:
     return made, wrong
 
 
+def near_labels(rows: Sequence[Row], share: float, seed: int) -> Planted:
+    """With the labels of a share changed to the nearest other: that whose texts have the likest words on average."""
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    labels = sorted({row["label"] for row in rows})
+    given = np.array([labels.index(row["label"]) for row in rows])
+    words = TfidfVectorizer(sublinear_tf=True).fit_transform([str(row["text"]) for row in rows])
+    middle = np.stack([np.asarray(words[given == k].mean(0)).ravel() for k in range(len(labels))])
+    middle /= np.linalg.norm(middle, axis=1, keepdims=True)
+    nearest = (middle @ middle.T - 2 * np.eye(len(labels))).argmax(1)
+    rng = random.Random(seed)
+    wrong = {k for k in range(len(rows)) if rng.random() < share}
+    return [
+        replace(row, id=k, values={**row.values, "label": labels[nearest[given[k]]]} if k in wrong else row.values)
+        for k, row in enumerate(rows)
+    ], wrong
+
+
 def shared_contexts(
     train: Sequence[Row], test: Sequence[Row], column: str, count: int, seed: int
 ) -> tuple[list[Row], set[int]]:
