@@ -21,6 +21,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.report import checkpage, tokentext, tokenview
 from tunesmith.rundir import write_bytes
 from tunesmith.train import fit
+from tunesmith.train.optimizer import moments_of
 
 _COUNTED = 50_000
 """Rows whose labels are counted one by one; of more, as many from all over."""
@@ -99,7 +100,8 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
     recipe, schedule = prepared.recipe, prepared.schedule()
     train = recipe.train
     most = tokens.longest(prepared.examples, train.batch_size, fit.PROBE)
-    measured = fit.fit(prepared.model, prepared.task, most, train.memory, train.batch_size, thorough=True)
+    measured = fit.fit(prepared.model, prepared.task, most, train.memory, train.batch_size,
+                       moments=moments_of(train), thorough=True)  # fmt: skip
     count = int(tokens.lengths(prepared.examples)[0].sum())
     some = spread(len(prepared.examples), _COUNTED).tolist()
     weights = prepared.task.weights([example for k in some for example in prepared.examples[k]])

@@ -22,7 +22,7 @@ from tunesmith.errors import DataError, RunError, TunesmithError
 from tunesmith.models import matmul
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
-from tunesmith.prepare import find_model, part_refused
+from tunesmith.prepare import find_model, freeze, part_refused
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin, task_from
 from tunesmith.rundir import RunDir, guarded, open_run
@@ -208,7 +208,8 @@ def load(path: str | Path) -> Predictor:
     model = task.build(source, recipe, recipe.train.seed)
     assert recipe.method is not None
     make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)
-    model.load_state(checkpoint.read_trained(best))
+    freeze(model, recipe.train.freeze)
+    model.load_state(checkpoint.read_best(run))
     plan = run.json("plan")
     if plan.get("precision") == "bf16":
         model.halve()

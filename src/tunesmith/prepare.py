@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,7 @@ from tunesmith.models.precision import precision_of, settle_process
 from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
-from tunesmith.train.optimizer import Schedule, warmup_steps
+from tunesmith.train.optimizer import KINDS, Schedule, warmup_steps
 from tunesmith.train.trunk import TrunkPlan, decide
 
 Say = Callable[[str], None]
@@ -121,8 +122,16 @@ class Prepared:
 
     def rates(self) -> tuple[float, float]:
         """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""
-        rate = self.recipe.train.learning_rate or default_rate(self.method, self.model)
-        return rate, self.recipe.train.head_learning_rate or max(min(10 * rate, 2e-3), rate)
+        train = self.recipe.train
+        share = KINDS[train.optimizer].share
+        rate = train.learning_rate or share * default_rate(self.method, self.model)
+        return rate, train.head_learning_rate or max(min(10 * rate, share * 2e-3), rate)
+
+    def share_of(self, name: str) -> float:
+        """Of the learning rate, for a pretrained tensor or an adapter: less for the blocks far from the answer (Howard
+        and Ruder 2018, arXiv:1801.06146; the last block has the whole)."""
+        decay = self.recipe.train.layer_decay
+        return 1.0 if decay is None else decay ** max(self.model.height(name) - 1, 0)
 
 
 def default_rate(method: Method, model: Model) -> float:
@@ -235,6 +244,7 @@ def prepare(
         found.task.base(model, found.rows["train"])
     found = gather(found, model)
     method.apply(model, recipe.train.seed)
+    freeze(model, recipe.train.freeze)
     loaded = time.perf_counter()
     found, encoded = encode_all(recipe, found, model)
     if model.family != "vision":
@@ -243,6 +253,24 @@ def prepare(
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
     return Prepared(recipe, found.task, method, source, found, model, encoded, seconds)
+
+
+def freeze(model: Model, patterns: Sequence[str]) -> None:
+    """Keep what these patterns name as it is. Raises RecipeError for one that names nothing that learns, and where
+    nothing is left."""
+    for pattern in patterns:
+        named = [(name, p) for name, p in model.net.named_parameters() if fnmatchcase(name, pattern)]
+        if not any(parameter.requires_grad for _, parameter in named):
+            some = ", ".join(f"`{name}`" for name, _ in model.trained()[:3])
+            raise RecipeError(
+                f"nothing that learns is called like `{pattern}`",
+                where="train.freeze",
+                hint=f"names are such as {some}; `*` stands for any part",
+            )
+        for _, parameter in named:
+            parameter.requires_grad_(False)
+        if not model.trained():
+            raise RecipeError("nothing is left that learns", where="train.freeze", hint="freeze less")
 
 
 def gather(found: Splits, model: Model) -> Splits:

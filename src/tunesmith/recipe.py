@@ -218,8 +218,29 @@ class Train(Section):
     warmup: float = Field(default=0.06, ge=0)
     """Updates of linear warm-up; below 1, a share of all updates."""
 
+    optimizer: Literal["adamw", "sgd", "adafactor", "lion"] = "adamw"
+    """How gradients become steps; `sgd` has a momentum of .9."""
+
     weight_decay: float = Field(default=0.01, ge=0)
-    """Decoupled weight decay of AdamW; biases and norms have none."""
+    """Decoupled weight decay (of `sgd`, plain); biases and norms have none."""
+
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """The rate of a block, as a share of that of the block behind it: earlier ones move less. None has one rate."""
+
+    freeze: list[str] = []
+    """Patterns of names, such as `*.layer.0.*`, of what does not learn whatever the method says."""
+
+    unfreeze_every: float | None = Field(default=None, gt=0)
+    """Epochs between two blocks that begin to learn, from the last; the head learns from the beginning."""
+
+    l2_sp: float = Field(default=0.0, ge=0)
+    """How hard what is pretrained is pulled back to where it began (L2-SP); .001 to .1 are usual."""
+
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Score and save a moving average of the weights that keeps this share of itself at every update: .99, .999."""
+
+    average: float | None = Field(default=None, gt=0, le=1)
+    """Score and save the mean of the weights over the last updates, this share of all."""
 
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of an update."""
@@ -244,6 +265,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
+        if self.ema is not None and self.average is not None:
+            raise ValueError("`train.ema` and `train.average` are two averages of the weights; keep one")
         if self.steps is not None and self.epochs != Train.model_fields["epochs"].default:
             raise ValueError("`train.steps` and `train.epochs` contradict each other; keep one")
         return self

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +22,18 @@ from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import matmul, save
 from tunesmith.models.model import Model
-from tunesmith.prepare import Prepared, Say, prepare
+from tunesmith.prepare import Prepared, Say, freeze, prepare
 from tunesmith.provenance import default_name, examples_hash, model_hash, plan_json, receipt, task_json
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
 from tunesmith.train import checkpoint, fit, trunk
+from tunesmith.train.average import Average, average_of, without_average
 from tunesmith.train.checkpoint import Progress
 from tunesmith.train.evaluate import judge, settle, value_of
 from tunesmith.train.loop import train
-from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, optimizer_state
+from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, moments_of, optimizer_state
+from tunesmith.train.shape import shape_of
 from tunesmith.train.trunk import TrunkPlan
 
 _HEARTBEAT = 5.0
@@ -52,6 +54,7 @@ def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambd
         tokens.longest(prepared.examples, recipe.train.batch_size, fit.PROBE),
         recipe.train.memory,
         recipe.train.batch_size,
+        moments=moments_of(recipe.train),
     )
     prepared.peak_bytes = measured.before_bytes
     prepared.seconds["measure"] = time.perf_counter() - began
@@ -176,16 +179,25 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     torch.set_num_threads(plan["threads"])
     model.checkpointing, model.matmul = plan["checkpointing"], matmul.named(plan["matmul"])
     optimizer = make_optimizer(
-        model.learned(), model.fresh, plan["learning_rate"], plan["head_learning_rate"], train_keys.weight_decay
+        model.learned(),
+        model.fresh,
+        plan["learning_rate"],
+        plan["head_learning_rate"],
+        train_keys.weight_decay,
+        kind=train_keys.optimizer,
+        share=prepared.share_of,
     )
-    yield from map(Warned, _restore(state, optimizer))
+    shape = shape_of(model, train_keys, prepared.plan().per_epoch)
+    average = average_of(model, train_keys, state.steps)
+    yield from map(Warned, _restore(state, optimizer, average))
     yield from _keep_trunk(state, TrunkPlan(**plan["trunk"]))
     state.status("running")
     yield _started(state)
     yield from map(Warned, _cautions(prepared))
 
     def look() -> dict[str, float]:
-        return value_of(task, judge(model, task, prepared.splits.rows["validation"], answers=0).measured)
+        with nullcontext() if average is None else average.in_place():
+            return value_of(task, judge(model, task, prepared.splits.rows["validation"], answers=0).measured)
 
     updates = train(
         model,
@@ -196,6 +208,8 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
         start=state.progress.step,
         every=plan["evaluate_every"],
         evaluate=look,
+        shape=shape,
+        follow=(lambda step: None) if average is None else average.update,
     )
     enough = _enough(state)
     while not enough:
@@ -210,7 +224,8 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
         enough = _enough(state)
         stopping = (stop() or run.stop_file.exists()) and not enough
         if best or stopping or enough or updated.step % plan["save_every"] == 0:
-            checkpoint.write(run, model.state(), optimizer_state(optimizer), state.progress)
+            beside = optimizer_state(optimizer) | ({} if average is None else average.state())
+            checkpoint.write(run, model.state(), beside, state.progress)
             yield Saved(updated.step, best)
         if stopping:
             state.status("stopped")
@@ -219,14 +234,16 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     yield from _conclude(state)
 
 
-def _restore(state: _State, optimizer: Optimizer) -> list[str]:
+def _restore(state: _State, optimizer: Optimizer, average: Average | None) -> list[str]:
     """Take the last whole checkpoint, if there is one; returns what the user should know."""
     warnings: list[str] = []
     found = checkpoint.read_latest(state.run, warnings.append)
     if found is not None:
         trained, moments, state.progress = found
         state.prepared.model.load_state(trained)
-        load_optimizer_state(optimizer, moments)
+        load_optimizer_state(optimizer, without_average(moments))
+        if average is not None:
+            average.load(moments)
         checkpoint.point_at(state.run, state.progress)
     return warnings
 
@@ -292,7 +309,7 @@ def _conclude(state: _State) -> Iterator[Event]:
     run, prepared, seconds = state.run, state.prepared, state.seconds
     recipe, model = prepared.recipe, prepared.model
     state.status("running")
-    model.load_state(checkpoint.read_trained(run.checkpoints / "best"))
+    model.load_state(checkpoint.read_best(run))
     model.kept = None  # the rows to come are others
     task = prepared.task = settle(model, prepared.task, prepared.splits.rows["validation"])
     write_json(run.path / "task.json", task_json(prepared))
@@ -335,7 +352,8 @@ def _full_precision(prepared: Prepared, run: RunDir) -> Model:
         return model
     fresh = prepared.task.build(prepared.source, prepared.recipe, prepared.recipe.train.seed)
     prepared.method.apply(fresh, prepared.recipe.train.seed)
-    fresh.load_state(checkpoint.read_trained(run.checkpoints / "best"))
+    freeze(fresh, prepared.recipe.train.freeze)
+    fresh.load_state(checkpoint.read_best(run))
     return fresh
 
 

@@ -17,7 +17,7 @@ import tiny
 from tunesmith import recipefile, run
 from tunesmith.errors import NotFinite, RunError
 from tunesmith.events import Event, Finished, Updated
-from tunesmith.prepare import Prepared
+from tunesmith.prepare import Prepared, prepare
 from tunesmith.rundir import RunDir
 from tunesmith.train import checkpoint
 
@@ -68,6 +68,36 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(
         list(run.go(again, prepared_again))
         assert weights(again) == weights(whole)
         assert rows_consumed(again) == rows_consumed(whole)
+
+
+SHAPED: list[dict[str, Any]] = [
+    {"optimizer": "lion", "ema": 0.8, "layer_decay": 0.7},
+    {"optimizer": "sgd", "average": 0.6, "l2_sp": 0.1},
+    {"optimizer": "adafactor", "unfreeze_every": 0.5, "freeze": ["*embeddings*"]},
+]
+
+
+@pytest.mark.parametrize("shaped", SHAPED, ids=lambda s: s["optimizer"])
+def test_a_run_of_any_optimizer_pull_hold_and_average_is_resumed_to_the_same_bits(
+    request: pytest.FixtureRequest, tmp_path: Path, shaped: dict[str, Any]
+) -> None:
+    def values(name: str) -> dict[str, Any]:
+        made = values_of("labels", request, tmp_path / name)
+        made["train"] |= {**shaped, "learning_rate": {"sgd": 0.3, "adafactor": 0.05}.get(shaped["optimizer"], 1e-3)}
+        return made
+
+    whole = tiny.train_to_end(values("a"))
+    for stop_at in (2, whole.json("plan")["evaluate_every"] + 1):
+        directory, prepared = run.begin(recipefile.build(values(f"b{stop_at}")), None, [])
+        stop_after(directory, prepared, stop_at)
+        again, prepared_again = run.resume(directory.path)
+        assert prepared_again is not None
+        list(run.go(again, prepared_again))
+        assert weights(again) == weights(whole)
+        assert rows_consumed(again) == rows_consumed(whole)
+    start = prepare(recipefile.build(values("c"))).model.state()
+    end = checkpoint.read(whole.checkpoints / "last")[0]
+    assert end.keys() == start.keys() and any(not torch.equal(end[name], start[name]) for name in end)
 
 
 def test_a_finished_run_has_nothing_to_resume(request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -223,7 +253,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows_and_keeps_the_last_checkp
         poisoned()
     assert "rows.csv:" in (caught.value.where or "")
     assert caught.value.exit_code == 1
-    state = checkpoint.read_trained(directory.checkpoints / "last")
+    state = checkpoint.read(directory.checkpoints / "last")[0]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
     assert directory.status()["state"] == "failed"
 

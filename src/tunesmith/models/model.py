@@ -309,21 +309,20 @@ class Model:
             x = body.block(number, x, stream, None)
         return stream.of_rows(x)
 
+    def height(self, name: str) -> int:
+        """How far a parameter is from the answer: 0 for the head and what follows the last block, 1 for the last block,
+        and so on; one more than there are blocks for what stands before them."""
+        depth = self.depth_of(name)
+        if depth is not None:
+            return self.depth - depth
+        inside = name.removeprefix(f"{self.root}.")
+        outside = inside == name if self.root else name.startswith(f"{self.anatomy.head}.")
+        behind = any(inside.startswith(f"{part}.") for part in self.anatomy.after)
+        return 0 if outside or behind else self.depth + 1
+
     def frozen_blocks(self) -> int:
         """Blocks from the first on in which, as before them, nothing learns."""
-        depths = []
-        for name, _ in self.trained():
-            inside = name.removeprefix(f"{self.root}.")
-            depth = self.depth_of(name)
-            after = any(inside.startswith(f"{part}.") for part in self.anatomy.after)
-            if depth is None and not self._is_head(name) and not after:
-                return 0  # an embedding
-            depths.append(self.depth if depth is None else depth)
-        return min(depths, default=self.depth)
-
-    def _is_head(self, name: str) -> bool:
-        """Whether a parameter is outside of the base model."""
-        return not name.startswith(f"{self.root}.") if self.root else name.startswith(f"{self.anatomy.head}.")
+        return max(self.depth - max((self.height(name) for name, _ in self.trained()), default=0), 0)
 
     def train(self) -> None:
         """Training mode, but for what is frozen from the embeddings on: dropout there would only be noise."""

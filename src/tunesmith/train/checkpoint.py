@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tunesmith.errors import NotFinite, RunError
 from tunesmith.rundir import RunDir, guarded, point, sync_folder, write_bytes
+from tunesmith.train.average import averaged
 
 _FILES = ("trained.safetensors", "optimizer.safetensors", "state.json")
 
@@ -92,9 +93,16 @@ def prune(run: RunDir) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def read_trained(folder: Path) -> dict[str, Tensor]:
-    """The trained tensors of a checkpoint. Raises RunError when a file is damaged."""
-    return load(_verified(folder)["trained.safetensors"])
+def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The trained tensors of a checkpoint, and what was kept beside them. Raises RunError when a file is damaged."""
+    contents = _verified(folder)
+    return load(contents["trained.safetensors"]), load(contents["optimizer.safetensors"])
+
+
+def read_best(run: RunDir) -> dict[str, Tensor]:
+    """The tensors that scored best: of a run that averages them, the average. Raises RunError."""
+    trained, beside = read(run.checkpoints / "best")
+    return trained | averaged(beside)
 
 
 def read_latest(

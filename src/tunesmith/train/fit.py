@@ -48,7 +48,7 @@ class Fit:
     measured_tokens: int
     """Tokens of the piece that was really run: fewer than `worst_tokens` where the worst was foretold from it."""
     optimizer_bytes: int
-    """Gradients and AdamW's two moments of everything that learns."""
+    """Gradients, and what the optimizer and averages keep, of everything that learns."""
     before_bytes: int
     """Most memory of the process until then: measuring sets the kernel's own mark back."""
 
@@ -64,6 +64,7 @@ def fit(
     memory: Literal["auto"] | float,
     batch_size: int,
     *,
+    moments: int = 2,
     thorough: bool = False,
 ) -> Fit:
     """The largest budget up to `START` whose worst micro-batch fits; then with checkpointing. `thorough` always runs
@@ -72,6 +73,7 @@ def fit(
     Raises RecipeError when a single row does not fit the memory that was allowed.
     """
     trained = sum(p.numel() * p.element_size() for _, p in model.learned())
+    kept = (1 + moments) * trained
     before = peak_bytes()
     release_freed_memory()
     now = used_bytes()
@@ -82,9 +84,9 @@ def fit(
         seconds, peak = _measure(model, task, piece)
         times = _tokens(worst) / _tokens(piece)
         grown = int(max(peak - now - trained, 0) * times) + attention_bytes(model, worst)
-        if now + _DOUBT * grown + 3 * trained <= allowed:
-            foretold = now + grown + 3 * trained
-            sizes = (_tokens(worst), seconds * times, foretold, _tokens(piece), 3 * trained, before)
+        if now + _DOUBT * grown + kept <= allowed:
+            foretold = now + grown + kept
+            sizes = (_tokens(worst), seconds * times, foretold, _tokens(piece), kept, before)
             return Fit(START, model.checkpointing, *sizes)
     for checkpointing, least in ((False, _BEFORE_CHECKPOINTING), (True, _SMALLEST)):
         model.checkpointing = checkpointing
@@ -92,9 +94,9 @@ def fit(
         while True:
             worst = worst_piece(examples, budget, batch_size)
             seconds, peak = _measure(model, task, worst)
-            peak += 3 * trained
+            peak += kept
             if peak <= allowed:
-                sizes = (_tokens(worst), seconds, peak, _tokens(worst), 3 * trained, before)
+                sizes = (_tokens(worst), seconds, peak, _tokens(worst), kept, before)
                 return Fit(budget, checkpointing, *sizes)
             if len(worst) == 1 or budget // 2 < least:
                 break

@@ -78,8 +78,11 @@ def train(
     start: int,
     every: int,
     evaluate: Callable[[], dict[str, float]],
+    shape: Callable[[int], None] = lambda step: None,
+    follow: Callable[[int], None] = lambda step: None,
 ) -> Iterator[Updated]:
-    """Yield each update when it is done, with scores when it was followed by a look at the validation rows.
+    """Yield each update when it is done, with scores when it was followed by a look at the validation rows. `shape` may
+    change the gradients of an update before it is taken, `follow` comes after it.
 
     Raises NotFinite; no weight has been touched then.
     """
@@ -94,16 +97,17 @@ def train(
         weights = task.weights(examples)
         pieces, batches, losses = _gradients(model, task, batches, step, weights)
 
+        shape(step)
         length = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
         found = torch.stack([length.to(model.device, torch.float64), *losses.values()])
-        if any(weights.values()):
-            clip(optimizer, found, schedule.clip)
+        if any(weights.values()) and clip(optimizer, found, schedule.clip):
             optimizer.step()
             model.spread()
         optimizer.zero_grad(set_to_none=True)
         norm, *values = found.tolist()  # the one time in an update that the host waits for a device
         if not all(map(math.isfinite, (norm, *values))):
             raise NotFinite(step, rows=batches.places(step))
+        follow(step)
         seconds = time.perf_counter() - began
 
         done = step + 1

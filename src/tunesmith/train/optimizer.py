@@ -1,15 +1,48 @@
-"""Parameter groups, AdamW, and the learning rate as a pure function of the step."""
+"""Parameter groups, the optimizers, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-Optimizer = torch.optim.AdamW
+from tunesmith.recipe import Train
+from tunesmith.train.lion import Lion
+
+Optimizer = torch.optim.Optimizer
+Name = Literal["adamw", "sgd", "adafactor", "lion"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an optimizer is like."""
+
+    make: Callable[[list[dict[str, Any]]], Optimizer]
+    share: float
+    """Its learning rate, as a share of AdamW's: what a recipe without a rate takes."""
+    moments: int
+    """Tensors as large as the weights that it keeps of them."""
+
+
+KINDS: dict[Name, Kind] = {
+    # Loshchilov and Hutter 2019, arXiv:1711.05101
+    "adamw": Kind(lambda groups: torch.optim.AdamW(groups, fused=True), 1.0, 2),
+    # its steps are of the gradients' size, not of the rate's: with a clipped norm of 1, these are about AdamW's. Not
+    # fused: a first step that is passed over leaves a fused one's momentum as whatever was in memory (torch 2.13)
+    "sgd": Kind(lambda groups: torch.optim.SGD(groups, momentum=0.9), 500.0, 1),
+    # Shazeer and Stern 2018, arXiv:1804.04235; its steps are scaled by a tensor's own size, of which .04 is usual
+    "adafactor": Kind(lambda groups: torch.optim.Adafactor(groups), 25.0, 0),
+    "lion": Kind(Lion, 0.3, 1),
+}
+
+
+def moments_of(train: Train) -> int:
+    """Tensors as large as the weights that are kept beside them and their gradients."""
+    return KINDS[train.optimizer].moments + bool(train.l2_sp) + bool(train.ema or train.average)
 
 
 @dataclass(frozen=True)
@@ -48,37 +81,49 @@ def make_optimizer(
     rate: float,
     head_rate: float,
     weight_decay: float,
+    *,
+    kind: Name = "adamw",
+    share: Callable[[str], float] = lambda name: 1.0,
 ) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101): pretrained and fresh tensors apart, and no decay on
-    vectors (biases and norms)."""
-    groups = []
-    for is_fresh in (False, True):
-        for is_matrix in (True, False):
-            found = [(n, p) for n, p in trained if (n in fresh) == is_fresh and (p.ndim > 1) == is_matrix]
-            if found:
-                groups.append(
-                    {
-                        "params": [p for _, p in found],
-                        "names": [n for n, _ in found],
-                        "peak": head_rate if is_fresh else rate,
-                        "lr": 0.0,
-                        "weight_decay": weight_decay if is_matrix else 0.0,
-                    }
-                )
-    return torch.optim.AdamW(groups, fused=True)
+    """An optimizer of all that learns: pretrained and fresh tensors apart, no decay on vectors (biases and norms), and
+    each pretrained tensor at its `share` of the rate."""
+    groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
+    for name, parameter in trained:
+        is_fresh, is_vector = name in fresh, parameter.ndim < 2
+        part = 1.0 if is_fresh else share(name)
+        group = groups.setdefault(
+            (is_fresh, is_vector, -part),
+            {
+                "params": [],
+                "names": [],
+                "peak": head_rate if is_fresh else rate * part,
+                "lr": 0.0,
+                "weight_decay": 0.0 if is_vector else weight_decay,
+            },
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return KINDS[kind].make([groups[key] for key in sorted(groups)])
 
 
-def clip(optimizer: Optimizer, found: Tensor, most: float) -> None:
-    """Have the next step take gradients of the norm `found[0]` as if theirs were at most `most`, and do nothing at all
-    where any number of `found` is not finite.
+def clip(optimizer: Optimizer, found: Tensor, most: float) -> bool:
+    """Have the next step take gradients of the norm `found[0]` as if theirs were at most `most`. False where no step is
+    to be taken: where any number of `found` is not finite.
 
-    Torch's fused AdamW divides each gradient by `grad_scale` as it reads it, so clipping does not walk over them a
-    second time; and it looks at `found_inf` on the device, so the host need not.
+    Torch's fused optimizers divide each gradient by `grad_scale` as they read it, so clipping does not walk over them a
+    second time; and they look at `found_inf` on the device and do nothing, so the host need not. Others wait for it.
     """
     over = ((found[0] + 1e-6) / most).clamp(min=1.0).float()
+    if not optimizer.defaults.get("fused"):
+        if not bool(found.isfinite().all()):
+            return False
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_div_(grads, float(over))
+        return True
     spare = over.device.type == "cpu" and float(over) == 1.0  # a division that changes nothing would still be written
     optimizer.grad_scale = None if spare else over  # type: ignore[attr-defined]
     optimizer.found_inf = (~found.isfinite().all()).float()  # type: ignore[attr-defined]
+    return True
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -86,7 +131,8 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, parameter in _named(optimizer):
         for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{name}/{key}"] = value
+            if value is not None:
+                state[f"{name}/{key}"] = value
     return state
 
 

@@ -1,0 +1,64 @@
+"""What is done to the gradients of an update before it is taken: the pull towards the start, and the hold on blocks
+that are to learn later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tunesmith.models.model import Model
+from tunesmith.recipe import Train
+
+
+@dataclass(frozen=True)
+class Start:
+    """L2-SP (Li et al. 2018, arXiv:1802.01483): the loss has strength / 2 times the squared distance of what learns
+    from where it began. A fresh head has no start worth staying near; weight decay is for that."""
+
+    strength: float
+    values: dict[str, Tensor]
+
+    @torch.no_grad()
+    def pull(self, model: Model) -> None:
+        """Add its gradient."""
+        for name, parameter in model.learned():
+            if parameter.grad is not None and name in self.values:
+                parameter.grad.add_(parameter - self.values[name], alpha=self.strength)
+
+
+def start_of(model: Model, strength: float) -> Start:
+    """Of a model before its first update."""
+    return Start(strength, {name: p.detach().clone() for name, p in model.learned() if name not in model.fresh})
+
+
+@dataclass(frozen=True)
+class Thaw:
+    """Gradual unfreezing (Howard and Ruder 2018, arXiv:1801.06146): the head alone at first, then one block more, from
+    the last, every so many updates; the embeddings at the end."""
+
+    every: float
+    """Updates between two blocks."""
+
+    def hold(self, model: Model, step: int) -> None:
+        """Drop the gradients of what is not to learn yet in update `step`, counted from 0."""
+        thawed = int(step / self.every)
+        for name, parameter in model.learned():
+            if model.height(name) > thawed:
+                parameter.grad = None
+
+
+def shape_of(model: Model, train: Train, per_epoch: int) -> Callable[[int], None]:
+    """What a recipe asks for, as a function of the update's number; of a model before its first update."""
+    start = start_of(model, train.l2_sp) if train.l2_sp else None
+    thaw = Thaw(train.unfreeze_every * per_epoch) if train.unfreeze_every is not None else None
+
+    def shape(step: int) -> None:
+        if thaw is not None:
+            thaw.hold(model, step)
+        if start is not None:
+            start.pull(model)
+
+    return shape

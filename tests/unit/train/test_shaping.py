@@ -1,0 +1,188 @@
+"""Optimizers, rates by block, pulls, holds and averages: each step is the one that its source has, by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from tunesmith import recipefile
+from tunesmith.errors import RecipeError
+from tunesmith.models.model import Model
+from tunesmith.prepare import Prepared, prepare
+from tunesmith.recipe import Train
+from tunesmith.train.average import Average, Ema, Tail, averaged, without_average
+from tunesmith.train.optimizer import KINDS, Name, Schedule, clip, load_optimizer_state, make_optimizer, optimizer_state
+from tunesmith.train.shape import Thaw, shape_of, start_of
+
+
+def ready(model: Path, rows: Path, out: Path, **changes: Any) -> Prepared:
+    return prepare(recipefile.build(tiny.recipe_values(model, rows, out, **changes)))
+
+
+def stepped(kind: Name, grads: list[list[float]], rate: float, decay: float) -> list[float]:
+    weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0]]))
+    optimizer = make_optimizer([("w", weight)], frozenset(), rate, rate, decay, kind=kind)
+    for grad in grads:
+        Schedule(1, 0, "constant", 1.0).apply(optimizer, 0)
+        weight.grad = torch.tensor([grad])
+        optimizer.step()
+    found: list[float] = weight.detach().flatten().tolist()
+    return found
+
+
+def test_two_steps_of_lion_are_those_of_its_algorithm() -> None:
+    # step 1: m = 0, signs of .1 g: +, -; w = w (1 - .1 * .5) - .1 sign -> .95 - .1, -1.9 + .1; m = .01 g = .02, -.01
+    # step 2: .9 m + .1 g = .018 - .03, -.009 + .2: -, +; w = .85 * .95 + .1, -1.8 * .95 - .1
+    assert stepped("lion", [[2.0, -1.0], [-0.3, 2.0]], 0.1, 0.5) == pytest.approx([0.9075, -1.81])
+
+
+def test_two_steps_of_sgd_are_those_of_momentum() -> None:
+    # step 1: v = g + wd w = .5 + .1, -4 - .2; step 2: v = .9 v + g + wd w
+    first = [1.0 - 0.1 * 0.6, -2.0 + 0.1 * 4.2]
+    second = [first[0] - 0.1 * (0.9 * 0.6 + 1 + 0.1 * first[0]), first[1] - 0.1 * (0.9 * -4.2 + 0.1 * first[1])]
+    assert stepped("sgd", [[0.5, -4.0], [1.0, 0.0]], 0.1, 0.1) == pytest.approx(second)
+
+
+def test_a_step_of_adafactor_is_of_the_size_of_the_tensor() -> None:
+    # one row: the factored second moment is g^2, so that the step is the rate times the tensor's root mean square
+    size = (5.0 / 2) ** 0.5
+    assert stepped("adafactor", [[0.5, -4.0]], 0.01, 0.0) == pytest.approx([1.0 - 0.01 * size, -2.0 + 0.01 * size])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_optimizer_clips_passes_over_what_is_not_finite_and_goes_on_from_its_state(kind: Name) -> None:
+    torch.manual_seed(0)
+    grads = [torch.randn(4, 3) for _ in range(6)]
+
+    def learn(count: int, state: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        weight = torch.nn.Parameter(torch.ones(4, 3) if state is None else state[0].clone())
+        optimizer = make_optimizer([("w", weight)], frozenset(), 0.01, 0.01, 0.1, kind=kind)
+        if state is not None:
+            load_optimizer_state(optimizer, state[1])
+        for k in range(0 if state is None else 3, count):
+            Schedule(1, 0, "constant", 1.0).apply(optimizer, 0)
+            weight.grad = grads[k].clone()
+            if clip(optimizer, torch.stack([weight.grad.norm(), torch.tensor(float("nan"))]), 0.5):
+                optimizer.step()
+            weight.grad = grads[k].clone()
+            assert clip(optimizer, weight.grad.norm()[None].double(), 0.5)
+            optimizer.step()
+        return weight.detach(), {name: value.clone() for name, value in optimizer_state(optimizer).items()}
+
+    whole, half = learn(6), learn(3)
+    resumed = learn(6, half)
+    assert torch.equal(whole[0], resumed[0])
+    assert bool((whole[0] != 1).any()) and bool(whole[0].isfinite().all())
+
+
+def test_blocks_learn_at_rates_that_fall_with_their_distance_from_the_answer(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    prepared = ready(encoder, labels_csv, tmp_path, train__layer_decay=0.5, train__learning_rate=8e-4)
+    model = prepared.model
+    optimizer = make_optimizer(model.learned(), model.fresh, *prepared.rates(), 0.01, share=prepared.share_of)
+    rates = {name: group["peak"] for group in optimizer.param_groups for name in group["names"]}
+    assert model.depth == 2 and {model.height(name) for name in rates} == {0, 1, 2, 3}
+    for name, rate in rates.items():
+        wanted = {0: None, 1: 8e-4, 2: 4e-4, 3: 2e-4}[model.height(name)]
+        assert rate == pytest.approx(wanted if name not in model.fresh and wanted else prepared.rates()[1])
+
+
+def test_the_pull_to_the_start_is_the_gradient_of_half_the_squared_distance(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    model = ready(encoder, labels_csv, tmp_path).model
+    start = start_of(model, 0.3)
+    assert start.values.keys() == {name for name, _ in model.learned()} - model.fresh
+    with torch.no_grad():
+        for _, parameter in model.learned():
+            parameter.add_(0.5)
+            parameter.grad = torch.full_like(parameter, 2.0)
+    start.pull(model)
+    for name, parameter in model.learned():
+        assert parameter.grad is not None
+        wanted = 2.0 if name in model.fresh else 2.0 + 0.3 * 0.5
+        assert torch.allclose(parameter.grad, torch.full_like(parameter, wanted), atol=1e-6)
+
+
+def heights(model: Model) -> set[int]:
+    return {model.height(name) for name, parameter in model.learned() if parameter.grad is not None}
+
+
+def test_blocks_begin_to_learn_one_after_the_other_from_the_last(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    model = ready(encoder, labels_csv, tmp_path).model
+    shape = shape_of(model, Train(unfreeze_every=0.5), per_epoch=8)
+    seen = []
+    for step in (0, 3, 4, 7, 8, 11, 12, 40):
+        for _, parameter in model.learned():
+            parameter.grad = torch.ones_like(parameter)
+        shape(step)
+        seen.append(max(heights(model)))
+    assert seen == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert Thaw(1.0).every == 1.0
+
+
+def test_averages_are_those_of_their_formulas(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    model = ready(encoder, labels_csv, tmp_path, method="head").model
+    ema, tail = Average(model, Ema(0.5)), Average(model, Tail(first=2))
+    name, parameter = model.learned()[0]
+    shadow = None
+    for step in range(5):
+        with torch.no_grad():
+            parameter.fill_(float(step))
+        ema.update(step)
+        tail.update(step)
+        decay = 0.0 if step == 0 else min(0.5, (1 + step) / (10 + step))
+        shadow = float(step) if shadow is None else decay * shadow + (1 - decay) * step
+        assert ema.held[name].flatten()[0].item() == pytest.approx(shadow)
+        assert tail.held[name].flatten()[0].item() == pytest.approx(step if step < 2 else (2 + step) / 2)
+    with tail.in_place():
+        assert parameter.flatten()[0].item() == pytest.approx(3.0)
+    assert parameter.flatten()[0].item() == 4.0
+    state = {**tail.state(), "x/exp_avg": torch.zeros(1)}
+    assert averaged(state).keys() == tail.held.keys() and without_average(state).keys() == {"x/exp_avg"}
+
+
+@pytest.mark.parametrize("which", [{"ema": 0.9}, {"average": 0.5}])
+def test_what_is_scored_saved_and_used_is_the_average(
+    encoder: Path, labels_csv: Path, tmp_path: Path, which: dict[str, float]
+) -> None:
+    from tunesmith import predictor
+    from tunesmith.train import checkpoint
+
+    values = tiny.recipe_values(encoder, labels_csv, tmp_path, train__epochs=2, train__learning_rate=3e-3)
+    values["train"] |= which
+    values["evaluate"] = {"every": 1000}  # one look, at the end
+    made = tiny.train_to_end(values)
+    trained, beside = checkpoint.read(made.checkpoints / "best")
+    average = averaged(beside)
+    assert average.keys() == {name for name in trained if not name.endswith("ids")}
+    assert any(not torch.equal(average[name], trained[name]) for name in average)
+    loaded = predictor.load(made.path)
+    for name, parameter in loaded.model.learned():
+        assert torch.equal(parameter, average[name])
+    report = made.json("report/report")
+    again = loaded.evaluate()["scores"]["test"]["accuracy"]["value"]
+    assert again == report["scores"]["test"]["accuracy"]["value"]
+
+
+def test_what_is_named_stays_as_it_was_and_a_pattern_of_nothing_is_refused(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    values = tiny.recipe_values(encoder, labels_csv, tmp_path, train__epochs=1, train__learning_rate=3e-3)
+    values["train"]["freeze"] = ["*embeddings*", "*.layer.0.*"]
+    before = prepare(recipefile.build(values)).model.net.state_dict()
+    made = tiny.train_to_end(values)
+    from tunesmith import predictor
+
+    after = predictor.load(made.path).model.net.state_dict()
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved and not any("embeddings" in name or ".layer.0." in name for name in moved)
+    for patterns, problem in ((["*.layer.9.*"], "nothing that learns is called"), (["*"], "nothing is left")):
+        with pytest.raises(RecipeError, match=problem) as caught:
+            ready(encoder, labels_csv, tmp_path, train__freeze=patterns)
+        assert caught.value.where == "train.freeze"
