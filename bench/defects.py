@@ -157,17 +157,17 @@ def pieces(make: Callable[[], list[str]]) -> Callable[[Sequence[Row]], planted.P
 
 
 def cut_answers(folder: Path) -> tuple[Path, set[int], str]:
-    """Chats of alpaca with room for their answers, and forty whose question leaves none: (file, their lines, task)."""
+    """Chats of alpaca with room for their answers, and forty of which the answer does not fit: (file, lines, task)."""
     rows = [row for row in rows_of("alpaca")[0]["train"] if sum(len(str(m["content"])) for m in row["messages"]) < 600][
         :400
     ]
     filler = " ".join(str(row["messages"][0]["content"]) for row in rows[:60])
     lines = []
     for k, row in enumerate(rows):
-        asked, *rest = row["messages"]
+        *asked, last = row["messages"]
         if k % 10 == 3:
-            asked = {**asked, "content": f"{filler[: 6000 + 10 * k]} {asked['content']}"}
-        lines.append({"messages": [asked, *rest]})
+            last = {**last, "content": f"{last['content']} {filler[: 4000 + 10 * k]}"}
+        lines.append({"messages": [*asked, last]})
     return _written(folder, lines), {k + 1 for k in range(len(rows)) if k % 10 == 3}, "chat"
 
 
@@ -244,17 +244,15 @@ def uneven(rows: Sequence[Row]) -> planted.Planted:
 
 
 def said(kind: str) -> Callable[[Sequence[Row]], planted.Planted]:
-    """Answers of chats: of one word, copies of the question (behind a system message), or the same for half of all."""
+    """Answers of chats: copies of the question, behind a system message, or the same for half of all."""
 
     def answer(k: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        words = {"one word": "No.", "copy": messages[-2]["content"], "constant": "I cannot help you with that today."}[
-            kind
-        ]
+        words = {"copy": messages[-2]["content"], "constant": "I cannot help you with that today."}[kind]
         system = [{"role": "system", "content": "You are a friendly assistant."}] if kind == "copy" else []
         return [*system, *messages[:-1], {**messages[-1], "content": words}]
 
     def plant(rows: Sequence[Row]) -> planted.Planted:
-        every = {"one word": 150, "copy": 100, "constant": 2}[kind]
+        every = {"copy": 100, "constant": 2}[kind]
         made = [
             replace(row, values={**row.values, "messages": answer(k, row["messages"])}) if k % every == 0 else row
             for k, row in enumerate(rows)
@@ -262,6 +260,15 @@ def said(kind: str) -> Callable[[Sequence[Row]], planted.Planted]:
         return made, set(range(0, len(rows), every))
 
     return plant
+
+
+def one_worded(rows: Sequence[Row]) -> planted.Planted:
+    """Twenty summaries of a word."""
+    made = [
+        replace(row, id=k, values={**row.values, "label_references": ["Nothing."]}) if k % 50 == 0 and k < 1000 else row
+        for k, row in enumerate(rows)
+    ]
+    return made, set(range(0, 1000, 50))
 
 
 def foreign(rows: Splits) -> tuple[Splits, set[int]]:

@@ -90,7 +90,8 @@ def measure_file(
                               "data": {"train": str(file), "max_tokens": max_tokens, "bad_rows": "skip"}}  # fmt: skip
     began = time.perf_counter()
     prepared = prepare(build(values))
-    rows, bad = prepared.splits.rows, prepared.splits.bad["train"]
+    rows = prepared.splits.rows
+    bad = [row for part in prepared.splits.bad.values() for row in part]
     found = {rows[split][k].line for f in diagnose(prepared) if f.kind == kind for split, k in f.rows}
     if kind == "bad-row":
         found = {row.line for row in bad}
@@ -135,8 +136,8 @@ LINES: dict[str, Callable[[], Line]] = {
         goal=(1, 1)),
     "empty-target": lambda: measure("targets", "empty-target", "dialogsum", defects.in_train(defects.emptied),
         goal=(1, 1)),
-    "one-word-target": lambda: measure("targets", "one-word-target", "alpaca",
-        defects.in_train(defects.said("one word")), goal=(0.95, 1)),
+    "one-word-target": lambda: measure("targets", "one-word-target", "dialogsum",
+        defects.in_train(defects.one_worded), goal=(1, 1)),
     "copied-target": lambda: measure("targets", "copied-target", "alpaca", defects.in_train(defects.said("copy")),
         goal=(1, 1)),
     "constant-target": lambda: measure("targets", "constant-target", "alpaca",
