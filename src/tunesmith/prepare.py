@@ -118,7 +118,7 @@ class Prepared:
             return TrunkPlan()
         visits = self.schedule().steps / self.plan().per_epoch
         memory = None if train.memory == "auto" else train.memory
-        return decide(self.model, self.seen_rows, visits, train.cache, memory)
+        return decide(self.model, self.seen_rows, visits, "off" if train.noise else train.cache, memory)
 
     def rates(self) -> tuple[float, float]:
         """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""
@@ -245,6 +245,9 @@ def prepare(
     found = gather(found, model)
     method.apply(model, recipe.train.seed)
     freeze(model, recipe.train.freeze)
+    if recipe.train.noise:
+        _refuse_noise(model)
+        model.noise = recipe.train.noise
     loaded = time.perf_counter()
     found, encoded = encode_all(recipe, found, model)
     if model.family != "vision":
@@ -271,6 +274,16 @@ def freeze(model: Model, patterns: Sequence[str]) -> None:
             parameter.requires_grad_(False)
         if not model.trained():
             raise RecipeError("nothing is left that learns", where="train.freeze", hint="freeze less")
+
+
+def _refuse_noise(model: Model) -> None:
+    """Raise RecipeError for a net whose tokens are not embedded in one place, in rows end to end."""
+    if model.family in ("vision", "encoder-decoder") or model.layout == "padded":
+        raise RecipeError(
+            "noise goes on the embeddings of texts that one stack of blocks reads without padding",
+            where="train.noise",
+            hint=f"leave it out for {model.source.label}",
+        )
 
 
 def gather(found: Splits, model: Model) -> Splits:

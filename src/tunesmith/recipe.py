@@ -236,6 +236,9 @@ class Train(Section):
     l2_sp: float = Field(default=0.0, ge=0)
     """How hard what is pretrained is pulled back to where it began (L2-SP); .001 to .1 are usual."""
 
+    noise: float = Field(default=0.0, ge=0)
+    """Noise on the token embeddings while the model learns (NEFTune); 5 is usual for decoders."""
+
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Score and save a moving average of the weights that keeps this share of itself at every update: .99, .999."""
 

@@ -26,8 +26,8 @@ from tunesmith.models.stream import Stream
 class Body(Protocol):
     """A trunk that can be run in parts."""
 
-    def begin(self, stream: Stream) -> Tensor:
-        """Embeddings [tokens, width]."""
+    def begin(self, stream: Stream, embedded: Tensor | None = None) -> Tensor:
+        """Embeddings [tokens, width], from those of the tokens alone where they are given."""
 
     def block(self, number: int, x: Tensor, stream: Stream, look: Look | None) -> Tensor:
         """One block: [tokens, width] -> [tokens, width], or [looked at, width]."""
@@ -52,13 +52,14 @@ def run(
     *,
     start: tuple[int, Tensor] | None = None,
     checkpointing: bool = False,
+    embedded: Tensor | None = None,
 ) -> Tensor:
     """The whole trunk: last hidden states [tokens, width], or of the tokens looked at.
 
     `start` is a block and what it reads, where the blocks before it have run already. With `checkpointing`, only the
     inputs of blocks are kept, and blocks are computed again, with the same random numbers, in the backward.
     """
-    first, x = start if start is not None else (0, body.begin(stream))
+    first, x = start if start is not None else (0, body.begin(stream, embedded))
     if first == depth and look is not None:
         x = x[look.index]
     for number in range(first, depth):
@@ -85,9 +86,9 @@ class Llama:
         layers = (attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         return all(map(plain, layers)) and self.base.config.hidden_act == "silu"
 
-    def begin(self, stream: Stream) -> Tensor:
+    def begin(self, stream: Stream, embedded: Tensor | None = None) -> Tensor:
         """Token embeddings."""
-        return self.embed(stream.ids)
+        return self.embed(stream.ids) if embedded is None else embedded
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [tokens] -> [tokens, width]."""
@@ -173,12 +174,11 @@ class Bert:
         layers = (own.query, own.key, own.value, out.dense, block.intermediate.dense, block.output.dense)
         return all(map(plain, layers)) and not own.is_causal and not hasattr(block, "crossattention")
 
-    def begin(self, stream: Stream) -> Tensor:
+    def begin(self, stream: Stream, embedded: Tensor | None = None) -> Tensor:
         """The sum of the embeddings, normed."""
         types = None if stream.types is None else stream.types[None]
-        made = self.base.embeddings(
-            input_ids=stream.ids[None], token_type_ids=types, position_ids=stream.positions[None]
-        )[0]
+        read = {"input_ids": stream.ids[None]} if embedded is None else {"inputs_embeds": embedded[None]}
+        made = self.base.embeddings(token_type_ids=types, position_ids=stream.positions[None], **read)[0]
         project = getattr(self.base, "embeddings_project", None)
         return torch.as_tensor(made if project is None else project(made))
 

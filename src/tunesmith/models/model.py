@@ -22,6 +22,7 @@ from tunesmith.models.heads import Biased, Embedder, Pooled, PooledClassifier, m
 from tunesmith.models.image import ImageReader
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
+from tunesmith.models.noise import with_noise
 from tunesmith.models.segments import Look, pairs
 from tunesmith.models.stream import Stream, stream_of
 from tunesmith.models.text import TextEncoder
@@ -66,6 +67,8 @@ class Model:
     """In half precision, what learns in full precision, by name: the optimizer moves these. Empty in full precision."""
     kept: Kept | None = None
     """What the frozen blocks made of rows, where that was kept."""
+    noise: float = 0.0
+    """Noise on the embeddings while the net learns."""
     checkpointing: bool = False
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
     fillers: int = 0
@@ -297,17 +300,7 @@ class Model:
         if not self.net.training:
             return False
         rates = [module.p for module in self.net.modules() if isinstance(module, nn.Dropout) and module.training]
-        return any([*rates, float(getattr(self.config, "attention_dropout", 0.0) or 0.0)])
-
-    def states_before(self, rows: Sequence[Tokens], block: int) -> Tensor:
-        """What a block reads [tokens, width], of sequences end to end: the blocks before it are run."""
-        body = self.body()
-        assert body is not None
-        stream = self.stream(rows)
-        x = body.begin(stream)
-        for number in range(block):
-            x = body.block(number, x, stream, None)
-        return stream.of_rows(x)
+        return any([self.noise, *rates, float(getattr(self.config, "attention_dropout", 0.0) or 0.0)])
 
     def height(self, name: str) -> int:
         """How far a parameter is from the answer: 0 for the head and what follows the last block, 1 for the last block,
@@ -344,12 +337,14 @@ class Model:
         body = self.body()
         if look is not None and body is not None and self._wide(stream, look):
             return self._trunk(rows, stream, None)[look.index]
+        embedded = self._noisy(stream)
         if body is not None:
             start = None
             if self.kept is not None and stream.places is None:
                 x = self.kept.take(rows, stream.filler, next(self.base.parameters()))
                 start = None if x is None else (self.kept.blocks, x)
-            return bodies.run(body, stream, self.depth, look, start=start, checkpointing=self.checkpointing)
+            more: dict[str, Any] = {"start": start, "checkpointing": self.checkpointing, "embedded": embedded}
+            return bodies.run(body, stream, self.depth, look, **more)
         self.lend_matmul()
         net: Any = self.base
         if self.checkpointing and not self._stock_checkpointing:
@@ -357,16 +352,23 @@ class Model:
         elif self._stock_checkpointing and not self.checkpointing:
             net.gradient_checkpointing_disable()
         self._stock_checkpointing = self.checkpointing
-        more: dict[str, Any] = {"use_cache": False} if self.anatomy.family == "decoder" else {}
+        more = {"use_cache": False} if self.anatomy.family == "decoder" else {}
         if stream.types is not None and self._told_types():
             more["token_type_ids"] = stream.types[None]
-        ids, positions = stream.ids[None], stream.positions[None]
-        out = self.base(input_ids=ids, position_ids=positions, attention_mask=None, stream=stream, **more)
+        more |= {"input_ids": stream.ids[None]} if embedded is None else {"inputs_embeds": embedded[None]}
+        out = self.base(position_ids=stream.positions[None], attention_mask=None, stream=stream, **more)
         if not self._checked:
             assert stream.calls == self.depth, f"attention ran in {stream.calls} of {self.depth} blocks"
             self._checked = True
         states = out.last_hidden_state[0]
         return torch.as_tensor(states if look is None else states[look.index])
+
+    def _noisy(self, stream: Stream) -> Tensor | None:
+        """Embeddings [tokens, width] with noise, while the net learns with it."""
+        if not (self.noise and self.net.training):
+            return None
+        net: Any = self.base
+        return with_noise(net.get_input_embeddings()(stream.ids), stream, self.noise)
 
     def lend_matmul(self) -> None:
         """Have the fast layers of stock blocks multiply by this model's library."""

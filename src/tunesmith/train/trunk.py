@@ -152,7 +152,7 @@ def _run(
     model.net.eval()
     for piece in cut([len(ids) for ids, _ in rows], _BUDGET):
         tokens = [Tokens(rows[k][0], types=rows[k][1]) for k in piece]
-        states = model.states_before(tokens, blocks)
+        states = _states_before(model, tokens, blocks)
         for row, state in zip(tokens, states.split([len(row.ids) for row in tokens]), strict=True):
             start, stop = spans[row.key]
             table[start:stop] = state
@@ -162,3 +162,14 @@ def _run(
                     where="train.cache",
                     hint="set it to `auto`",
                 )
+
+
+def _states_before(model: Model, rows: Sequence[Tokens], block: int) -> torch.Tensor:
+    """What a block reads [tokens, width], of sequences end to end: the blocks before it are run."""
+    body = model.body()
+    assert body is not None
+    stream = model.stream(rows)
+    x = body.begin(stream)
+    for number in range(block):
+        x = body.block(number, x, stream, None)
+    return stream.of_rows(x)

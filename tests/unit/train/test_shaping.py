@@ -8,6 +8,7 @@ import torch
 
 import tiny
 from tunesmith import recipefile
+from tunesmith.contracts import Tokens
 from tunesmith.errors import RecipeError
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, prepare
@@ -186,3 +187,59 @@ def test_what_is_named_stays_as_it_was_and_a_pattern_of_nothing_is_refused(
         with pytest.raises(RecipeError, match=problem) as caught:
             ready(encoder, labels_csv, tmp_path, train__freeze=patterns)
         assert caught.value.where == "train.freeze"
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_noise_on_embeddings_is_of_the_size_that_its_source_has_and_only_while_learning(
+    decoder: Path, chats_jsonl: Path, tmp_path: Path, stock: bool
+) -> None:
+    from tunesmith.models.noise import with_noise
+
+    model = ready(decoder, chats_jsonl, tmp_path, method="lora", train__noise=5.0).model
+    model.stock = stock
+    rows = [Tokens(tuple(range(5, 5 + length))) for length in (4, 9, 30)]
+    stream = model.stream(rows)
+    torch.manual_seed(1)
+    moved = with_noise(torch.zeros(len(stream.ids), 64), stream, 5.0)
+    at = 0
+    for length in (4, 9, 30):
+        bound = 5.0 / (length * 64) ** 0.5
+        assert 0.9 * bound < moved[at : at + length].abs().max() <= bound
+        at += length
+    model.net.eval()
+    calm = model.states(rows)[0]
+    assert torch.equal(calm, model.states(rows)[0])
+    model.train()
+    torch.manual_seed(2)
+    first = model.states(rows)[0]
+    torch.manual_seed(2)
+    assert torch.equal(first, model.states(rows)[0]) and not torch.allclose(first, calm, atol=1e-3)
+    torch.manual_seed(3)
+    assert not torch.allclose(first, model.states(rows)[0], atol=1e-3)
+    model.noise = 0.0
+    assert torch.allclose(model.states(rows)[0], calm, atol=1e-6)
+
+
+def test_embeddings_that_are_given_make_the_states_that_ids_make(
+    encoder: Path, decoder: Path, labels_csv: Path, chats_jsonl: Path, tmp_path: Path
+) -> None:
+    for path, file in ((encoder, labels_csv), (decoder, chats_jsonl)):
+        model = ready(path, file, tmp_path, train__noise=1e-9).model
+        rows = [Tokens(tuple(range(5, 5 + length))) for length in (4, 9)]
+        model.train()
+        for module in model.net.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        for stock in (False, True):
+            model.stock, model.noise = stock, 0.0
+            plain = model.states(rows)[0]
+            model.noise = 1e-9
+            assert torch.allclose(model.states(rows)[0], plain, atol=1e-5)
+
+
+def test_noise_is_refused_where_nothing_is_embedded_in_one_place(tmp_path: Path, encoder_decoder: Path) -> None:
+    rows = [{"document": f"{row['text']} {k}", "summary": row["label"]} for k, row in enumerate(tiny.label_rows(40))]
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(RecipeError, match="noise goes on the embeddings") as caught:
+        ready(encoder_decoder, file, tmp_path, task="summarization", train__noise=5.0)
+    assert caught.value.where == "train.noise"
