@@ -1,4 +1,4 @@
-"""What a task, a method and a format must be. Read this first.
+"""What a task and a method must be. Read this first.
 
 Data flows one way: rows -> `Task.encode` -> examples -> batches -> `Task.loss` -> the loop; and for use
 `Task.encode` -> `Task.predict` -> `Task.decode` -> `Task.measure` -> `Task.reduce` -> scores.
@@ -8,9 +8,8 @@ Nothing here imports torch: the names of tensors and nets are for the type check
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -390,11 +389,6 @@ class Method(Protocol):
     def apply(self, model: Model, seed: int) -> None:
         """Edit the module tree; leave `requires_grad` telling the truth. A fresh head always learns."""
 
-
-class Format(Protocol):
-    """How a file is read: a module with these two names."""
-
-    suffixes: tuple[str, ...]
-
-    def read(self, path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
-        """(line, values) of every row, in file order; what cannot be read comes as a BadRow."""
+    def rate(self, name: str) -> float:
+        """What share of the learning rate a tensor that is not fresh learns at."""
+        return 1.0

@@ -128,10 +128,10 @@ class Prepared:
         return rate, train.head_learning_rate or max(min(10 * rate, share * 2e-3), rate)
 
     def share_of(self, name: str) -> float:
-        """Of the learning rate, for a pretrained tensor or an adapter: less for the blocks far from the answer (Howard
-        and Ruder 2018, arXiv:1801.06146; the last block has the whole)."""
+        """Of the learning rate, for a pretrained tensor or an adapter: the method's own, and less for blocks that are
+        far from the answer (Howard and Ruder 2018, arXiv:1801.06146; the last block has the whole)."""
         decay = self.recipe.train.layer_decay
-        return 1.0 if decay is None else decay ** max(self.model.height(name) - 1, 0)
+        return self.method.rate(name) * (1.0 if decay is None else decay ** max(self.model.height(name) - 1, 0))
 
 
 def default_rate(method: Method, model: Model) -> float:

@@ -14,7 +14,7 @@ import tiny
 from tunesmith import load as load_run
 from tunesmith import plugins, recipefile, run
 from tunesmith.events import Finished, Updated
-from tunesmith.models import adapters, decode, embed
+from tunesmith.models import adapted, decode, embed
 from tunesmith.prepare import prepare
 from tunesmith.train import evaluate
 from tunesmith.train.accumulate import Piece, accumulate
@@ -202,12 +202,12 @@ def test_adapters_merged_into_the_weights_keep_the_answers(values: Any, task: st
     prepared = prepare(recipefile.build(values(task, family, "lora")))
     model, known = prepared.model, prepared.task
     generator = torch.Generator().manual_seed(0)
-    for _, adapter in adapters.found(model.net):
+    for _, adapter in adapted.found(model.net):
         adapter.lora_B.data = 0.05 * torch.randn(adapter.lora_B.shape, generator=generator)
     rows = prepared.splits.rows["validation"][:4]
     before = evaluate.judge(model, known, rows, answers=2)
-    adapters.merge(model.net)
-    assert not list(adapters.found(model.net))
+    adapted.merge(model.net)
+    assert not list(adapted.found(model.net))
     after = evaluate.judge(model, known, rows, answers=2)
     assert before.answers == close_to(after.answers, 1e-3)
     for name, matrix in before.measured.values.items():

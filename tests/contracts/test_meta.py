@@ -20,7 +20,7 @@ from tunesmith import plugins
 from tunesmith.contracts import Example, Loss
 from tunesmith.errors import RecipeError
 from tunesmith.methods.lora import Lora
-from tunesmith.models import adapters
+from tunesmith.models import adapted
 from tunesmith.tasks.fill_mask import FillMask
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.summarization import Summarization
@@ -111,7 +111,7 @@ class BuildsAnotherNet(FillMask):
 class MovesWhatItFroze(Lora):
     def apply(self, model: Any, seed: int) -> None:
         super().apply(model, seed)
-        _, adapter = next(adapters.found(model.net))
+        _, adapter = next(adapted.found(model.net))
         frozen = adapter.base.weight
 
         def move(grad: torch.Tensor) -> torch.Tensor:
@@ -131,7 +131,7 @@ class DeclaresWhatNeverMoves(Lora):
 @dataclass(frozen=True)
 class NeedsItsAdapters(TextClassification):
     def predict(self, model: Any, examples: Sequence[Example]) -> list[Any]:
-        there = bool(list(adapters.found(model.net)))
+        there = bool(list(adapted.found(model.net)))
         return [found + np.arange(len(found)) * there for found in super().predict(model, examples)]
 
 

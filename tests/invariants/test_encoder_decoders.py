@@ -214,7 +214,7 @@ def test_a_pair_of_encoders_starts_from_both_and_only_what_joins_them_is_new(
 
 
 def test_an_adapter_to_start_from_goes_to_the_half_it_came_from(folders: dict[str, Path], tmp_path: Path) -> None:
-    from tunesmith.models import adapters
+    from tunesmith.models import adapted
 
     rows = samples.write("translation", tmp_path)
     values = tiny.recipe_values(folders["bart"], rows, tmp_path / "runs", task="translation", method="lora")
@@ -222,7 +222,7 @@ def test_an_adapter_to_start_from_goes_to_the_half_it_came_from(folders: dict[st
     start = {"name": "lora", "start": str(directory.path / "model")}
     again = prepare(recipefile.build({**values, "method": start})).model
     learned = load_run(directory.path).model
-    for (name, a), (_, b) in zip(adapters.found(again.net), adapters.found(learned.net), strict=True):
+    for (name, a), (_, b) in zip(adapted.found(again.net), adapted.found(learned.net), strict=True):
         assert torch.equal(a.lora_A, b.lora_A) and torch.equal(a.lora_B, b.lora_B), name
 
 

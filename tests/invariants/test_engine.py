@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import tiny
 from tunesmith.contracts import Tokens
 from tunesmith.models import attention, catalog, fused, load, loss
-from tunesmith.models.adapters import LoraLinear
 from tunesmith.models.attention import Terms, attend
+from tunesmith.models.lora import LoraKind, LoraLinear
 from tunesmith.models.matmul import BLAS
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import SHARED_FROM, Stream, stream_of
@@ -129,7 +129,7 @@ def layer(wide: int, out: int, *, adapted: bool, learns: bool, bias: bool, seed:
     base.requires_grad_(learns)
     if not adapted:
         return base, _Plain(base, None)
-    adapter = LoraLinear(base, 3, 6.0, 0.0, seed).double()
+    adapter = LoraLinear(base, LoraKind(3, 2.0), seed).double()
     with torch.no_grad():
         adapter.lora_B.copy_(made(seed + 9, out, 3))
     return adapter, _Plain(base, adapter)

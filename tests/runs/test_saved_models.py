@@ -138,18 +138,18 @@ def test_a_saved_chat_model_gives_the_same_logits_elsewhere(
 def test_an_adapter_merged_into_its_base_gives_the_same_logits(
     decoder: Path, chats_jsonl: Path, tmp_path: Path
 ) -> None:
-    from tunesmith.models import adapters
+    from tunesmith.models import adapted
 
     values = tiny.recipe_values(decoder, chats_jsonl, tmp_path, method="lora")
     predictor = load(tiny.train_to_end({**values, "evaluate": {"compare": False, "answers": 0}}).path)
     rows = [predictor.model.text.chat(row["messages"]) for row in tiny.chat_rows(5)]
     every = torch.arange(sum(len(row.ids) for row in rows))
     with torch.no_grad():
-        adapted = predictor.model.label_logits(rows, every)
-        adapters.merge(predictor.model.net)
+        beside = predictor.model.label_logits(rows, every)
+        adapted.merge(predictor.model.net)
         merged = predictor.model.label_logits(rows, every)
-    assert not list(adapters.found(predictor.model.net))
-    assert torch.allclose(adapted, merged, atol=1e-4)
+    assert not list(adapted.found(predictor.model.net))
+    assert torch.allclose(beside, merged, atol=1e-4)
 
 
 def test_training_can_start_from_an_adapter_in_pefts_format(decoder: Path, chats_jsonl: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from tunesmith import plugins
 from tunesmith.contracts import BadRow
 from tunesmith.data.card import CARD, Card, files_of, read_card
+from tunesmith.data.formats import Format
 from tunesmith.data.formats.image_folder import holds_images
 from tunesmith.data.textfile import bare, open_bytes
 from tunesmith.errors import DataError, did_you_mean
@@ -30,15 +31,11 @@ _LINES = 40
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-def format_of(path: Path, given: str | None = None) -> Any:
+def format_of(path: Path, given: str | None = None) -> Format:
     """The format module for a file: by its ending, else by what it holds. Raises DataError when neither tells."""
-    if given is not None:
-        return plugins.load("formats", given)
-    if path.is_dir():
-        return plugins.load("formats", "image-folder")
-    named = _by_suffix(path)
-    if named is not None and named not in ("text", "json"):
-        return plugins.load("formats", named)
+    named = given or ("image-folder" if path.is_dir() else _by_suffix(path))
+    if named is not None and (given or named not in ("text", "json")):
+        return _load(named)
     seen = sniff(path, 2 if named == "json" else 1)
     if named is None or (named, seen) in (("text", "conll"), ("text", "jsonl"), ("json", "jsonl")):
         named = seen
@@ -48,7 +45,12 @@ def format_of(path: Path, given: str | None = None) -> Any:
             where=str(path),
             hint="set `data.format` to one of " + ", ".join(plugins.names("formats")),
         )
-    return plugins.load("formats", named)
+    return _load(named)
+
+
+def _load(name: str) -> Format:
+    found: Format = plugins.load("formats", name)
+    return found
 
 
 def _by_suffix(path: Path) -> str | None:

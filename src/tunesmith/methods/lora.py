@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from tunesmith.contracts import Method
 from tunesmith.errors import RecipeError, did_you_mean
 
 if TYPE_CHECKING:
+    from tunesmith.models.lora import LoraKind
     from tunesmith.models.model import Model
 
 
@@ -25,8 +27,25 @@ class Lora(Method):
     rank: Annotated[int, Ge(1)] = 16
     """Width of the adapters."""
 
+    ranks: dict[str, Annotated[int, Ge(1)]] = field(default_factory=dict)
+    """Patterns of names, such as `*.v_proj` or `*.layer.5.*`, and the rank of what they match; the last that does
+    counts."""
+
     alpha: Annotated[float, Gt(0)] = 32.0
     """The adapter's output is scaled by alpha / rank."""
+
+    scaling: Literal["rank", "root"] = "rank"
+    """Scale by alpha / rank, or by alpha / sqrt(rank), which keeps the steps of high ranks large (rsLoRA, Kalajdzievski
+    2023)."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    """`dora` learns the lengths of the matrix's rows apart from their directions (Liu et al. 2024)."""
+
+    init: Literal["zero", "pissa"] = "zero"
+    """Begin as nothing, or as the matrix's largest singular vectors, which are taken off again (Meng et al. 2024)."""
+
+    b_rate: Annotated[float, Gt(0)] = 1.0
+    """Learning rate of the second matrix, as a multiple of the first's: 16 is usual (LoRA+, Hayou et al. 2024)."""
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Dropout on what the adapters read."""
@@ -42,9 +61,45 @@ class Lora(Method):
 
     def apply(self, model: Model, seed: int) -> None:
         """Freeze all but a fresh head, put the adapters in. Raises RecipeError for targets that are not there."""
-        from tunesmith.models import adapters, anatomy
+        from tunesmith.models import lora, peftfiles
 
         model.freeze()
+        paths = self._paths(model)
+        for pattern in self.ranks:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                raise RecipeError(
+                    f"no adapted layer is called like `{pattern}`",
+                    where="method.ranks",
+                    hint=f"names are such as `{paths[0]}`; `*` stands for any part",
+                )
+        for path in paths:
+            lora.wrap(model.base, path, self._kind(path), seed + zlib.crc32(path.encode()))
+        if self.start is not None:
+            if self.init == "pissa":
+                raise RecipeError(
+                    "an adapter to start from and a start from singular vectors are two starts",
+                    where="method.start",
+                    hint="leave `start` or `init` out",
+                )
+            peftfiles.load_peft(model.net, Path(self.start))
+
+    def rate(self, name: str) -> float:
+        """The second matrix may learn faster."""
+        return self.b_rate if name.endswith(".lora_B") else 1.0
+
+    def _kind(self, path: str) -> LoraKind:
+        from tunesmith.models.lora import LoraKind
+
+        rank = self.rank
+        for pattern, own in self.ranks.items():
+            rank = own if fnmatchcase(path, pattern) else rank
+        scale = self.alpha / (rank if self.scaling == "rank" else rank**0.5)
+        return LoraKind(rank, scale, self.dropout, self.kind == "dora", self.init == "pissa")
+
+    def _paths(self, model: Model) -> list[str]:
+        """Where the adapters go, in the base model."""
+        from tunesmith.models import anatomy
+
         start = f"{model.root}." if model.root else ""
         layers = [
             path
@@ -71,10 +126,7 @@ class Lora(Method):
         if self.layers is not None:
             last = anatomy.last_blocks(model.base, model.anatomy, self.layers)
             chosen = [path for path in chosen if model.depth_of(f"{model.root}.{path}") in last]
-        for path in chosen:
-            adapters.wrap(model.base, path, self.rank, self.alpha, self.dropout, seed + zlib.crc32(path.encode()))
-        if self.start is not None:
-            adapters.load_peft(model.net, Path(self.start))
+        return chosen
 
 
 plugin = Lora

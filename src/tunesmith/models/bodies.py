@@ -17,7 +17,7 @@ from tunesmith.models import anatomy
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.attention import Rope, Terms, attend
 from tunesmith.models.draws import dropout
-from tunesmith.models.fused import plain, products, rms_norm, swiglu
+from tunesmith.models.fused import known, products, rms_norm, swiglu
 from tunesmith.models.matmul import Matmul
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import Stream
@@ -84,7 +84,7 @@ class Llama:
         """Whether every piece is one that `fused.py` knows."""
         attn, mlp = block.self_attn, block.mlp
         layers = (attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-        return all(map(plain, layers)) and self.base.config.hidden_act == "silu"
+        return all(map(known, layers)) and self.base.config.hidden_act == "silu"
 
     def begin(self, stream: Stream, embedded: Tensor | None = None) -> Tensor:
         """Token embeddings."""
@@ -172,7 +172,7 @@ class Bert:
         """Whether every piece is one that `fused.py` knows, and the block no decoder's."""
         own, out = block.attention.self, block.attention.output
         layers = (own.query, own.key, own.value, out.dense, block.intermediate.dense, block.output.dense)
-        return all(map(plain, layers)) and not own.is_causal and not hasattr(block, "crossattention")
+        return all(map(known, layers)) and not own.is_causal and not hasattr(block, "crossattention")
 
     def begin(self, stream: Stream, embedded: Tensor | None = None) -> Tensor:
         """The sum of the embeddings, normed."""

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.adapters import LoraLinear
+from tunesmith.models.adapted import Adapted
+from tunesmith.models.lora import LoraLinear
 from tunesmith.models.matmul import BLAS, Matmul
 
 Part = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
@@ -25,8 +26,11 @@ def products(
 ) -> tuple[Tensor, ...]:
     """x [tokens, in] times each of some linear layers, adapted or not -> [tokens, out] each.
 
-    `residual` is added to the first. An adapter with dropout is not for this function: see `plain`.
+    `residual` is added to the first. What is more than a product and a plain low-rank adapter runs by itself.
     """
+    if not all(map(_plain, modules)):
+        apart = [torch.as_tensor(module(x)) for module in modules]
+        return tuple(apart if residual is None else [apart[0] + residual, *apart[1:]])
     parts, scales = zip(*(_part(module) for module in modules), strict=True)
     flat = [tensor for part in parts for tensor in part]
     made: Tensor | tuple[Tensor, ...] = _Products.apply(x, residual, (matmul, scales), *flat)  # type: ignore[no-untyped-call]
@@ -35,6 +39,8 @@ def products(
 
 def swiglu(x: Tensor, gate: nn.Module, up: nn.Module, down: nn.Module, matmul: Matmul, residual: Tensor) -> Tensor:
     """down(silu(gate(x)) * up(x)) + residual (Shazeer 2020, arXiv:2002.05202): [tokens, width] -> [tokens, width]."""
+    if not all(map(_plain, (gate, up, down))):
+        return torch.as_tensor(down(nn.functional.silu(gate(x)) * up(x)) + residual)
     parts, scales = zip(*(_part(module) for module in (gate, up, down)), strict=True)
     out: Tensor = _SwiGlu.apply(x, residual, (matmul, scales), *[tensor for part in parts for tensor in part])  # type: ignore[no-untyped-call]
     return out
@@ -66,19 +72,23 @@ def quicken(root: nn.Module) -> None:
             root.set_submodule(name, fast.train(module.training))
 
 
-def plain(module: nn.Module) -> bool:
-    """True for a linear layer, adapted or not, that `products` may compute."""
-    if isinstance(module, LoraLinear):
-        return isinstance(module.base, nn.Linear) and isinstance(module.dropout, nn.Identity)
-    return type(module) is nn.Linear
+def known(module: nn.Module) -> bool:
+    """True for a linear layer, adapted or not."""
+    return type(module.base if isinstance(module, Adapted) else module) is nn.Linear
+
+
+def _plain(module: nn.Module) -> bool:
+    """True for one whose forward and backward are written out here."""
+    return known(module) and (not isinstance(module, Adapted) or _low_rank(module))
+
+
+def _low_rank(module: nn.Module) -> bool:
+    return type(module) is LoraLinear and isinstance(module.dropout, nn.Identity)
 
 
 def _part(module: nn.Module) -> tuple[Part, float]:
     if isinstance(module, LoraLinear):
-        base = module.base
-        bias = base.bias
-        assert bias is None or isinstance(bias, Tensor)
-        return (base.get_parameter("weight"), bias, module.lora_A, module.lora_B), module.scale
+        return (module.weight, module.bias, *module.thin()), module.scale
     assert isinstance(module, nn.Linear)
     return (module.weight, module.bias, None, None), 1.0
 

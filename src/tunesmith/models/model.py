@@ -115,9 +115,9 @@ class Model:
         return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
-        """What a run changed: the trained tensors, and which rows of a table they are. The nets at hand keep no other
-        state that training moves."""
+        """What a run changed: trained tensors, which rows of a table they are, what adapters began as."""
         rows = {f"{path}.{vocabulary.IDS}": table.get_buffer(vocabulary.IDS) for path, table in self._tables()}
+        rows |= {name: buffer for name, buffer in self.net.named_buffers() if name.endswith((".start_A", ".start_B"))}
         return {name: parameter.detach() for name, parameter in self.learned()} | rows
 
     def load_state(self, state: dict[str, Tensor]) -> None:

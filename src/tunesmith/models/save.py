@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tunesmith.errors import StorageError
-from tunesmith.models import adapters
+from tunesmith.models import adapted, peftfiles
 from tunesmith.models.gates import put_back
 from tunesmith.models.heads import Embedder, Pooled, PooledClassifier
 from tunesmith.models.image import ImageReader
@@ -58,9 +58,9 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
 
 
 def _net(model: Model, folder: Path) -> None:
-    if any(True for _ in adapters.found(model.net)):
+    if any(True for _ in adapted.found(model.net)):
         pooled = isinstance(model.net, Pooled)
-        adapters.save_peft(
+        peftfiles.save_peft(
             model.net,
             "encoder" if pooled else "",
             folder,
