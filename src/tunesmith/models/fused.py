@@ -79,11 +79,10 @@ def known(module: nn.Module) -> bool:
 
 def _plain(module: nn.Module) -> bool:
     """True for one whose forward and backward are written out here."""
-    return known(module) and (not isinstance(module, Adapted) or _low_rank(module))
-
-
-def _low_rank(module: nn.Module) -> bool:
-    return type(module) is LoraLinear and isinstance(module.dropout, nn.Identity)
+    if isinstance(module, Adapted):
+        low_rank = type(module) is LoraLinear and isinstance(module.dropout, nn.Identity)
+        return low_rank and isinstance(module.base, nn.Linear)
+    return isinstance(module, nn.Linear)
 
 
 def _part(module: nn.Module) -> tuple[Part, float]:
