@@ -31,6 +31,7 @@ from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
 from tunesmith.train.optimizer import KINDS, Schedule, warmup_steps
+from tunesmith.train.shape import heights
 from tunesmith.train.trunk import TrunkPlan, decide
 
 Say = Callable[[str], None]
@@ -245,6 +246,12 @@ def prepare(
     found = gather(found, model)
     method.apply(model, recipe.train.seed)
     freeze(model, recipe.train.freeze)
+    if recipe.model.head == "probe" and not model.fresh <= {name for name, _ in model.trained()}:
+        raise RecipeError(
+            "a head that begins as the probe and does not learn would be in no checkpoint",
+            where="train.freeze",
+            hint="freeze less, or leave `model.head: probe` out",
+        )
     if recipe.train.noise:
         _refuse_noise(model)
         model.noise = recipe.train.noise
@@ -255,7 +262,25 @@ def prepare(
     if precision_of(precision or recipe.train.precision, model.device) == "bf16":
         model.halve()
     seconds = {"read": read - began, "load": loaded - read, "encode": time.perf_counter() - loaded}
-    return Prepared(recipe, found.task, method, source, found, model, encoded, seconds)
+    prepared = Prepared(recipe, found.task, method, source, found, model, encoded, seconds)
+    _refuse_late(prepared)
+    return prepared
+
+
+def _refuse_late(prepared: Prepared) -> None:
+    """Raise RecipeError where some of what is to begin to learn would not do so before the end."""
+    every = prepared.recipe.train.unfreeze_every
+    if every is None:
+        return
+    lowest, highest = heights(prepared.model)
+    epochs = prepared.schedule().steps / prepared.plan().per_epoch
+    if every * (highest - lowest) >= epochs:
+        steps = highest - lowest
+        raise RecipeError(
+            f"in {epochs:g} epochs, one block more every {every:g} does not reach the first of {steps}",
+            where="train.unfreeze_every",
+            hint=f"set it to less than {epochs / steps:.3g}, train longer, or freeze what is not to learn",
+        )
 
 
 def freeze(model: Model, patterns: Sequence[str]) -> None:

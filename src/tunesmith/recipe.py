@@ -270,6 +270,10 @@ class Train(Section):
     def _one_length(self) -> Train:
         if self.ema is not None and self.average is not None:
             raise ValueError("`train.ema` and `train.average` are two averages of the weights; keep one")
+        if self.noise and self.cache == "fp16":
+            raise ValueError(
+                "with `train.noise` no two passes over a row are alike, so nothing can be kept; leave `cache` out"
+            )
         if self.steps is not None and self.epochs != Train.model_fields["epochs"].default:
             raise ValueError("`train.steps` and `train.epochs` contradict each other; keep one")
         return self

@@ -20,7 +20,7 @@ from tunesmith.data.sums import sha256
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
-from tunesmith.models import matmul, save
+from tunesmith.models import adapted, matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, Say, freeze, prepare
 from tunesmith.provenance import default_name, examples_hash, model_hash, plan_json, receipt, task_json
@@ -255,7 +255,7 @@ def _keep_trunk(state: _State, plan: TrunkPlan) -> Iterator[Event]:
     yield Phase(f"running the {plan.blocks} frozen blocks over every row once")
     began = time.perf_counter()
     prepared = state.prepared
-    identity = json.dumps(state.run.json("receipt")["model_sha256"])
+    identity = json.dumps([state.run.json("receipt")["model_sha256"], adapted.frozen_sum(prepared.model.net)])
     prepared.model.kept = trunk.fill(prepared.model, plan, prepared.seen_rows(), identity)
     state.seconds["trunk"] = time.perf_counter() - began
 

@@ -122,7 +122,7 @@ def _tune(prepared: Prepared, size: int, rows: Sequence[Row]) -> Measured:
         once = recipe.model_copy(
             update={
                 "data": recipe.data.model_copy(update={"limit": size, "bad_rows": "skip"}),
-                "train": recipe.train.model_copy(update={"epochs": 1.0, "steps": None}),
+                "train": recipe.train.model_copy(update={"epochs": 1.0, "steps": None, "unfreeze_every": None}),
                 "evaluate": recipe.evaluate.model_copy(update={"compare": False, "answers": 0, "limit": 50}),
                 "run": recipe.run.model_copy(update={"dir": folder, "name": "part"}),
             }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _MADE = (
     "key", "value", "k_proj", "v_proj", "k", "v", "k_lin", "v_lin", "c_attn", "query_key_value", "qkv_proj", "Wqkv",
+    "key_proj", "value_proj",
 )  # fmt: skip
 """Products that make keys and values; where one makes queries too, these are scaled with them."""
 _READ = (
@@ -40,7 +41,7 @@ class Ia3(Method):
             for path, _ in anatomy.linear_layers(model.base, model.anatomy)
             if (reads := _part(path)) is not None and f"{start}{path}.weight" not in model.fresh
         ]
-        if not chosen:
+        if all(reads for _, reads in chosen):
             raise RecipeError(
                 "the blocks of this model have no keys and values to scale",
                 where="method",
@@ -52,7 +53,7 @@ class Ia3(Method):
 
 def _part(path: str) -> bool | None:
     """Whether factors go on what a product reads (true) or makes (false); None where it gets none."""
-    if any(path.endswith(f".{name}") for name in _READ) and ".attention." not in path:
+    if any(path.endswith(f".{name}") for name in _READ) and "attention.output." not in path:
         return True
     return False if path.rpartition(".")[2] in _MADE else None
 

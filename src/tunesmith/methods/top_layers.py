@@ -29,13 +29,8 @@ class TopLayers(Method):
         stack = anatomy.blocks(model.base, model.anatomy)
         last = anatomy.last_blocks(model.base, model.anatomy, self.layers)
         model.freeze()
-        after = [
-            model.base.get_submodule(name)
-            for name in model.anatomy.after
-            if getattr(model.base, name, None) is not None
-        ]
         trunk = {id(parameter) for parameter in model.base.parameters()}
-        for module in (*(stack[number] for number in last), *after):
+        for module in (*(stack[number] for number in last), *anatomy.after_blocks(model.base, model.anatomy)):
             for parameter in module.parameters():
                 parameter.requires_grad_(True)
         for _, child in model.head_modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,18 @@ def found(net: nn.Module) -> Iterator[tuple[str, Adapted]]:
     for name, module in net.named_modules():
         if isinstance(module, Adapted):
             yield name, module
+
+
+def frozen_sum(net: nn.Module) -> str:
+    """sha256 of the adapters that do not learn: with the pretrained weights they say what frozen blocks compute."""
+    digest = hashlib.sha256()
+    for name, module in found(net):
+        own = module.tensors()
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            for part, value in own.items():
+                digest.update(f"{name}.{part}\n".encode())
+                digest.update(value.detach().float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

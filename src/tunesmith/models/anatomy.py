@@ -33,7 +33,9 @@ class Anatomy:
     depth: str = "num_hidden_layers"
     """The config's name for the number of blocks."""
     after: tuple[str, ...] = ()
-    """What the base model runs after its blocks: they learn with the top layers."""
+    """What the base model runs after its blocks, where it has it: they learn with the top layers."""
+    after_reading: tuple[str, ...] = ()
+    """What an encoder-decoder runs after the blocks of its encoder."""
     layout: Layout = "packed"
     """`packed` where the attention calls a registered function; FAMILIES A lists who only seems to."""
     first_position: int = 0
@@ -54,9 +56,18 @@ _T5 = Anatomy(
     head="lm_head",
     depth="num_layers",
     after=("decoder.final_layer_norm",),
+    after_reading=("encoder.final_layer_norm",),
     layout="padded",
 )
-_BART = Anatomy("encoder-decoder", "decoder.layers", reading="encoder.layers", depth="decoder_layers", layout="padded")
+_BART = Anatomy(
+    "encoder-decoder",
+    "decoder.layers",
+    reading="encoder.layers",
+    depth="decoder_layers",
+    after=("decoder.layer_norm",),  # mBART, NLLB and M2M100 have it
+    after_reading=("encoder.layer_norm",),
+    layout="padded",
+)
 TABLE: dict[str, Anatomy] = {
     "bert": _BERT,
     "electra": Anatomy("encoder", "encoder.layer", shape="bert", cls_head="classifier"),
@@ -132,6 +143,25 @@ def depth_of(base: nn.Module, anatomy: Anatomy, name: str) -> int | None:
             return before + int(match.group(1))
         before += len(list(base.get_submodule(path).children()))
     return None
+
+
+def after_blocks(base: nn.Module, anatomy: Anatomy) -> list[nn.Module]:
+    """What a base model runs after its blocks; an optional part may be missing."""
+    there = dict(base.named_modules())
+    return [there[path] for path in anatomy.after if there.get(path) is not None]
+
+
+def height(base: nn.Module, anatomy: Anatomy, inside: str) -> int:
+    """How far a parameter of the base model is from the answer: 0 behind the last block, 1 in the last block, and so
+    on; one more than there are blocks before them."""
+    depth, all_of_them = depth_of(base, anatomy, inside), len(blocks(base, anatomy))
+    if depth is not None:
+        return all_of_them - depth
+    if any(inside.startswith(f"{path}.") for path in anatomy.after):
+        return 0
+    if any(inside.startswith(f"{path}.") for path in anatomy.after_reading):
+        return all_of_them - len(list(base.get_submodule(anatomy.reading).children())) + 1
+    return all_of_them + 1
 
 
 def last_blocks(base: nn.Module, anatomy: Anatomy, count: int) -> range:

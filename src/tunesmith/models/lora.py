@@ -59,7 +59,8 @@ class LoraLinear(Adapted):
         """A [rank, in] and B [out, rank] of what is added; of twice the rank, with what PiSSA takes off."""
         if self.start_A is None or self.start_B is None:
             return self.lora_A, self.lora_B
-        return torch.cat([self.lora_A, self.start_A]), torch.cat([self.lora_B, -self.start_B], 1)
+        kind = self.lora_A.dtype  # in half precision both are rounded alike, so that they still cancel
+        return torch.cat([self.lora_A, self.start_A.to(kind)]), torch.cat([self.lora_B, -self.start_B.to(kind)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]"""

@@ -305,13 +305,9 @@ class Model:
     def height(self, name: str) -> int:
         """How far a parameter is from the answer: 0 for the head and what follows the last block, 1 for the last block,
         and so on; one more than there are blocks for what stands before them."""
-        depth = self.depth_of(name)
-        if depth is not None:
-            return self.depth - depth
         inside = name.removeprefix(f"{self.root}.")
         outside = inside == name if self.root else name.startswith(f"{self.anatomy.head}.")
-        behind = any(inside.startswith(f"{part}.") for part in self.anatomy.after)
-        return 0 if outside or behind else self.depth + 1
+        return 0 if outside else anatomy.height(self.base, self.anatomy, inside)
 
     def frozen_blocks(self) -> int:
         """Blocks from the first on in which, as before them, nothing learns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,12 @@ def load_peft(net: nn.Module, folder: Path) -> None:
     wanted = {f"{name}.{part}": value for name, module in modules.items() for part, value in module.tensors().items()}
     given = {name.removeprefix("base_model.model."): value for name, value in tensors.items()}
     held = {name: value for name, value in given.items() if ".lora_" in name}
-    scale = float(config.get("lora_alpha", 0)) / max(int(config.get("r", 1)), 1)
     key = _tail if len({_tail(name) for name in wanted}) == len(wanted) else str  # two stacks have like tails
     by_key = {key(name): value for name, value in held.items()}
     shapes = {key(name): tuple(parameter.shape) for name, parameter in wanted.items()}
     same = shapes == {name: tuple(value.shape) for name, value in by_key.items()}
-    odd = config.get("use_rslora") or config.get("rank_pattern") or config.get("alpha_pattern")
-    if not same or odd or any(scale != module.scale for module in modules.values()):
+    scales = all(math.isclose(_scale(config, name), module.scale, rel_tol=1e-9) for name, module in modules.items())
+    if not same or not scales:
         raise ModelError(
             "the adapter to start from does not fit: other layers, rank, alpha or kind",
             where=f"method.start: {folder}",
@@ -96,6 +96,20 @@ def load_peft(net: nn.Module, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(by_key[key(name)])
+
+
+def _scale(config: dict[str, Any], path: str) -> float:
+    """What a config scales the adapter at a path by."""
+    rank, alpha = (
+        next((value for name, value in config.get(patterns, {}).items() if _names(name, path)), config.get(usual, 1))
+        for patterns, usual in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha"))
+    )
+    return float(alpha) / (float(rank) ** 0.5 if config.get("use_rslora") else float(rank))
+
+
+def _names(pattern: str, path: str) -> bool:
+    """Whether a pattern of a config means a path, in a net that may stand inside another."""
+    return re.fullmatch(rf"(.*\.)?({pattern})", path) is not None or _tail(pattern) == _tail(path)
 
 
 def _tail(name: str) -> str:

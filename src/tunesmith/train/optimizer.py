@@ -17,6 +17,10 @@ Optimizer = torch.optim.Optimizer
 Name = Literal["adamw", "sgd", "adafactor", "lion"]
 
 
+_FACTORS = ".ia3_l"
+"""Factors begin as 1, and are kept as matrices: to decay them to 0 would undo the net."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What an optimizer is like."""
@@ -89,7 +93,7 @@ def make_optimizer(
     each pretrained tensor at its `share` of the rate."""
     groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
     for name, parameter in trained:
-        is_fresh, is_vector = name in fresh, parameter.ndim < 2
+        is_fresh, is_vector = name in fresh, parameter.ndim < 2 or name.endswith(_FACTORS)
         part = 1.0 if is_fresh else share(name)
         group = groups.setdefault(
             (is_fresh, is_vector, -part),
@@ -118,7 +122,8 @@ def clip(optimizer: Optimizer, found: Tensor, most: float) -> bool:
         if not bool(found.isfinite().all()):
             return False
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_div_(grads, float(over))
+        if grads:
+            torch._foreach_div_(grads, float(over))
         return True
     spare = over.device.type == "cpu" and float(over) == 1.0  # a division that changes nothing would still be written
     optimizer.grad_scale = None if spare else over  # type: ignore[attr-defined]

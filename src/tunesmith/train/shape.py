@@ -36,24 +36,35 @@ def start_of(model: Model, strength: float) -> Start:
 
 @dataclass(frozen=True)
 class Thaw:
-    """Gradual unfreezing (Howard and Ruder 2018, arXiv:1801.06146): the head alone at first, then one block more, from
-    the last, every so many updates; the embeddings at the end."""
+    """Gradual unfreezing (Howard and Ruder 2018, arXiv:1801.06146): a fresh head alone at first, then one block more,
+    from the last, every so many updates; the embeddings at the end. What is fresh learns from the beginning, and where
+    nothing is, so does the last block that learns at all."""
 
     every: float
     """Updates between two blocks."""
+    lowest: int
+    """What learns at first: up to this height."""
 
     def hold(self, model: Model, step: int) -> None:
         """Drop the gradients of what is not to learn yet in update `step`, counted from 0."""
-        thawed = int(step / self.every)
+        thawed = self.lowest + int(step / self.every)
         for name, parameter in model.learned():
-            if model.height(name) > thawed:
+            if name not in model.fresh and model.height(name) > thawed:
                 parameter.grad = None
+
+
+def heights(model: Model) -> tuple[int, int]:
+    """What learns at first and at last, as heights, where blocks begin to learn one after the other."""
+    known = [model.height(name) for name, _ in model.learned() if name not in model.fresh]
+    begins_with_head = any(name in model.fresh for name, _ in model.learned())
+    return 0 if begins_with_head else min(known, default=0), max(known, default=0)
 
 
 def shape_of(model: Model, train: Train, per_epoch: int) -> Callable[[int], None]:
     """What a recipe asks for, as a function of the update's number; of a model before its first update."""
     start = start_of(model, train.l2_sp) if train.l2_sp else None
-    thaw = Thaw(train.unfreeze_every * per_epoch) if train.unfreeze_every is not None else None
+    every = train.unfreeze_every
+    thaw = None if every is None else Thaw(every * per_epoch, heights(model)[0])
 
     def shape(step: int) -> None:
         if thaw is not None:

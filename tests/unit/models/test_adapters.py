@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import tiny
 from tunesmith import recipefile
 from tunesmith.contracts import Tokens
-from tunesmith.errors import RecipeError
+from tunesmith.errors import ModelError, RecipeError
 from tunesmith.models import adapted, peftfiles
+from tunesmith.models.ia3 import Ia3Linear
 from tunesmith.models.lora import LoraKind, LoraLinear
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, prepare
@@ -193,3 +194,57 @@ def test_bitfit_moves_biases_and_the_head_alone(encoder: Path, tmp_path: Path) -
     model = ready(encoder, tmp_path, "bitfit").model
     assert {name.rpartition(".")[2] for name, _ in model.trained() if name not in model.fresh} == {"bias"}
     assert model.fresh <= {name for name, _ in model.trained()}
+
+
+@pytest.mark.parametrize("kind", ["pissa", "dora from singular vectors"])
+def test_in_half_precision_an_adapter_from_singular_vectors_begins_as_nothing(
+    kind: str, decoder: Path, tmp_path: Path
+) -> None:
+    bare = ready(decoder, tmp_path, "full", train__precision="bf16").model
+    model = ready(decoder, tmp_path, KINDS[kind], train__precision="bf16").model
+    for made in (bare, model):
+        made.net.eval()
+    with torch.no_grad():
+        difference = (model.states(ROWS)[0] - bare.states(ROWS)[0]).abs().mean()
+    assert float(difference) < 0.02
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "lora", "rank": 5, "alpha": 8, "scaling": "root"},
+        {"name": "lora", "rank": 4, "ranks": {"*att*": 7, "*.1.*": 2}},
+        {"name": "lora", "rank": 4, "ranks": {"*.v_proj": 8}, "scaling": "root"},
+    ],
+)
+def test_what_was_saved_can_be_gone_on_from_with_the_same_method(decoder: Path, tmp_path: Path, method: Any) -> None:
+    first = moved(ready(decoder, tmp_path, method).model)
+    peftfiles.save_peft(first.net, "", tmp_path / "saved", base_name=str(decoder), task_type=None, in_full=[])
+    again = ready(decoder, tmp_path, {**method, "start": str(tmp_path / "saved")}).model
+    for (name, a), (_, b) in zip(first.trained(), again.trained(), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(ModelError, match="does not fit"):
+        ready(decoder, tmp_path, {**method, "alpha": 9.0, "start": str(tmp_path / "saved")})
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "deberta-v2"])
+def test_factors_are_on_keys_values_and_the_feed_forward_part_of_every_block(kind: str, tmp_path: Path) -> None:
+    folder = tiny.make_encoder(tmp_path / f"bert-{kind}", kind)
+    model = ready(folder, tmp_path, "ia3").model
+    found = [(name, module.reads) for name, module in adapted.found(model.net) if isinstance(module, Ia3Linear)]
+    assert sum(not reads for _, reads in found) == 2 * model.depth and sum(reads for _, reads in found) == model.depth
+
+
+def test_frozen_adapters_are_part_of_what_a_kept_trunk_is_known_by(decoder: Path, tmp_path: Path) -> None:
+    frozen = {"train__freeze": ["*.layers.0.*"]}
+    plain, other, pissa = (ready(decoder, tmp_path, KINDS[kind], **frozen).model for kind in ("lora", "lora", "pissa"))
+    sums = [adapted.frozen_sum(model.net) for model in (plain, other, pissa)]
+    assert sums[0] == sums[1] != sums[2]
+    name, module = next(adapted.found(other.net))
+    assert ".layers.0." in name and isinstance(module, LoraLinear)
+    module.lora_B.data += 0.1
+    assert adapted.frozen_sum(other.net) != sums[0]
+    last = [module for _, module in adapted.found(plain.net)][-1]
+    assert isinstance(last, LoraLinear)
+    last.lora_B.data += 0.1  # learns: is in no table
+    assert adapted.frozen_sum(plain.net) == sums[0]

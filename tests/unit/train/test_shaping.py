@@ -15,7 +15,7 @@ from tunesmith.prepare import Prepared, prepare
 from tunesmith.recipe import Train
 from tunesmith.train.average import Average, Ema, Tail, averaged, without_average
 from tunesmith.train.optimizer import KINDS, Name, Schedule, clip, load_optimizer_state, make_optimizer, optimizer_state
-from tunesmith.train.shape import Thaw, shape_of, start_of
+from tunesmith.train.shape import shape_of, start_of
 
 
 def ready(model: Path, rows: Path, out: Path, **changes: Any) -> Prepared:
@@ -124,7 +124,6 @@ def test_blocks_begin_to_learn_one_after_the_other_from_the_last(
         shape(step)
         seen.append(max(heights(model)))
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert Thaw(1.0).every == 1.0
 
 
 def test_averages_are_those_of_their_formulas(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
@@ -243,3 +242,82 @@ def test_noise_is_refused_where_nothing_is_embedded_in_one_place(tmp_path: Path,
     with pytest.raises(RecipeError, match="noise goes on the embeddings") as caught:
         ready(encoder_decoder, file, tmp_path, task="summarization", train__noise=5.0)
     assert caught.value.where == "train.noise"
+
+
+def test_without_a_head_the_last_block_that_learns_begins_at_once(
+    decoder: Path, chats_jsonl: Path, tmp_path: Path
+) -> None:
+    values = tiny.recipe_values(decoder, chats_jsonl, tmp_path, method="lora", train__unfreeze_every=0.5)
+    model = prepare(recipefile.build(values)).model
+    shape = shape_of(model, Train(unfreeze_every=0.5), per_epoch=8)
+    seen = []
+    for step in (0, 3, 4):
+        for _, parameter in model.learned():
+            parameter.grad = torch.ones_like(parameter)
+        shape(step)
+        seen.append(heights(model))
+    assert seen == [{1}, {1}, {1, 2}]
+
+
+def test_what_is_fresh_learns_from_the_beginning_wherever_it_is(tmp_path: Path) -> None:
+    folder = tiny.make_encoder(tmp_path / "one")
+    rows = [{"document": f"{row['text']} {k}", "summary": row["label"]} for k, row in enumerate(tiny.label_rows(40))]
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    values = tiny.recipe_values(folder, file, tmp_path, task="summarization", train__unfreeze_every=0.1)
+    values["model"] = {"encoder": str(folder), "decoder": str(folder)}
+    model = prepare(recipefile.build(values)).model
+    for _, parameter in model.learned():
+        parameter.grad = torch.ones_like(parameter)
+    shape_of(model, Train(unfreeze_every=0.1), per_epoch=8)(0)
+    learns = {name for name, parameter in model.learned() if parameter.grad is not None}
+    assert model.fresh <= learns and any(model.height(name) > 0 for name in model.fresh)
+    assert not any(model.height(name) > 0 for name in learns - model.fresh)
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(1.0, 2), (0.7, 2), (5.0, 12)])
+def test_blocks_that_would_never_learn_are_an_error(
+    encoder: Path, labels_csv: Path, tmp_path: Path, every: float, epochs: int
+) -> None:
+    changes = {"train__unfreeze_every": every, "train__epochs": epochs}
+    with pytest.raises(RecipeError, match="does not reach the first of 3") as caught:
+        ready(encoder, labels_csv, tmp_path, **changes)
+    assert caught.value.where == "train.unfreeze_every" and "less than" in (caught.value.hint or "")
+
+
+def test_a_probed_head_cannot_be_frozen_and_noise_and_a_kept_trunk_not_be_had_together(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    values = tiny.recipe_values(encoder, labels_csv, tmp_path, train__freeze=["head.*"])
+    values["model"] = {"name": str(encoder), "head": "probe"}
+    with pytest.raises(RecipeError, match="begins as the probe"):
+        prepare(recipefile.build(values))
+    with pytest.raises(RecipeError, match="nothing can be kept"):
+        recipefile.build(tiny.recipe_values(encoder, labels_csv, tmp_path, train__noise=5, train__cache="fp16"))
+
+
+@pytest.mark.parametrize("kind", ["t5", "mbart"])
+def test_what_follows_the_reading_blocks_is_as_far_from_the_answer_as_the_last_of_them(
+    kind: str, tmp_path: Path
+) -> None:
+    folder = tiny.make_seq2seq(tmp_path / kind, kind)
+    rows = [{"document": f"{row['text']} {k}", "summary": row["label"]} for k, row in enumerate(tiny.label_rows(40))]
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    model = ready(folder, file, tmp_path, task="summarization").model
+    norm = {"t5": "final_layer_norm", "mbart": "layer_norm"}[kind]
+    found = {name: model.height(name) for name, _ in model.learned()}
+    reading, writing = (
+        [height for name, height in found.items() if f"{half}.{norm}." in name] for half in ("encoder", "decoder")
+    )
+    blocks = {
+        height for name, height in found.items() if ".encoder." in f".{name}" and model.depth_of(name) is not None
+    }
+    assert set(reading) == {min(blocks)} and set(writing) == {0}
+    top = ready(folder, file, tmp_path, task="summarization", method={"name": "top-layers", "layers": 1}).model
+    assert any(f"decoder.{norm}." in name for name, _ in top.trained())
+
+
+def test_factors_are_not_decayed_to_nothing(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    model = ready(encoder, labels_csv, tmp_path, method="ia3").model
+    optimizer = make_optimizer(model.learned(), model.fresh, 1e-3, 1e-3, 0.1)
+    decayed = {name for group in optimizer.param_groups if group["weight_decay"] for name in group["names"]}
+    assert decayed and not any("ia3_l" in name for name in decayed)
