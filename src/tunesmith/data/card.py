@@ -13,6 +13,7 @@ from tunesmith.errors import DataError
 
 CARD = "README.md"
 _LONGEST = 2**20
+_NOTHING = ("", "~", "null")
 Patterns = Mapping[str, tuple[str, ...]]
 """Split -> the patterns of its files, from the card's folder."""
 
@@ -45,7 +46,9 @@ def read_card(folder: Path) -> Card:
             split: tuple(f"{below}/{pattern}" if isinstance(below, str) else pattern for pattern in patterns)
             for split, patterns in _patterns(config["data_files"]).items()
         }
-        if config.get("default") is True or name == "default":
+        if not all(parts[name].values()) or not parts[name]:
+            return Card()
+        if config.get("default") == "true" or name == "default":
             default = name
     for pattern in (one for splits in parts.values() for patterns in splits.values() for one in patterns):
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
@@ -72,16 +75,23 @@ def _front_matter(text: str) -> Any:
     head, _, rest = text.partition("\n")
     said, mark, _ = rest.partition("\n---")
     try:
-        return yaml.safe_load(said) if mark and head.strip() == "---" else None
-    except yaml.YAMLError:
+        if not mark or head.strip() != "---":
+            return None
+        return yaml.BaseLoader(said).get_single_data()  # texts and what is made of them: no dates, no objects
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
 
 
 def _patterns(said: Any) -> Patterns:
-    """Of `data_files`, which is a pattern, a list of them, or a list of splits with theirs."""
+    """Of `data_files`, which is a pattern, a list of them, or splits with theirs, in a list or by name."""
     found: dict[str, tuple[str, ...]] = {}
+    if isinstance(said, dict) and not {"path", "split"} & said.keys():
+        said = [{"split": split, "path": path} for split, path in said.items()]
     for item in said if isinstance(said, list) else [said]:
         split, path = (item.get("split", "train"), item.get("path")) if isinstance(item, dict) else ("train", item)
         paths = path if isinstance(path, list) else [path]
-        found[str(split)] = (*found.get(str(split), ()), *(one for one in paths if isinstance(one, str)))
+        found[str(split)] = (
+            *found.get(str(split), ()),
+            *(one for one in paths if isinstance(one, str) and one not in _NOTHING),
+        )
     return found

@@ -14,7 +14,7 @@ from tunesmith.contracts import BadRow
 from tunesmith.data.card import CARD, Card, files_of, read_card
 from tunesmith.data.formats import Format
 from tunesmith.data.formats.image_folder import holds_images
-from tunesmith.data.textfile import bare, open_bytes
+from tunesmith.data.textfile import LONGEST, bare, open_bytes
 from tunesmith.errors import DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -67,12 +67,14 @@ def sniff(path: Path, rows: int = 1) -> str | None:
     try:
         with open_bytes(path) as file:
             head = file.read(_HEAD)
+            if head.lstrip()[:1] == b"{" and b"\n" not in head:  # a long first row
+                head += file.readline(LONGEST) + file.readline(LONGEST)
     except DataError:
         return None
     if head[:4] == b"PAR1":
         return "parquet"
     text = head.decode("utf-8-sig", errors="replace")
-    lines = [line for line in text.splitlines()[: _LINES + 1] if line.strip()]
+    lines = [line for line in re.split(r"\r\n|[\r\n]", text)[: _LINES + 1] if line.strip()]
     whole = lines[: max(1, len(lines) - (len(head) == _HEAD))]  # the last may be cut
     if not whole:
         return None
@@ -80,7 +82,8 @@ def sniff(path: Path, rows: int = 1) -> str | None:
         return "json"
     if whole[0].lstrip()[:1] == "{":
         return "jsonl" if len(whole) >= rows and all(map(_is_row, whole[:2])) else "json"
-    if len(whole) >= 3 and all(_TAGGED.search(line) for line in whole if not line.startswith(("#", "-DOCSTART-"))):
+    said = [line for line in whole if not line.startswith(("#", "-DOCSTART-"))]
+    if len(said) >= 3 and all(map(_TAGGED.search, said)):
         return "conll"
     for mark, name in (("\t", "tsv"), (",", "csv"), (";", "csv")):
         counts = [line.count(mark) for line in whole[:5]]
@@ -120,7 +123,15 @@ def find_files(given: str | Path) -> dict[str, list[Path]]:
         return find_files(path / "data")
     if inside := parts(path):
         raise _several(path, inside)
-    return {"train": _alike(path)}
+    files = _alike(path)
+    if odd := next((entry for entry in files if any(split != "train" for split in _said(entry))), None):
+        raise DataError(
+            f"are the rows of {odd.name} to be learned from? Its name says `{_said(odd)[0]}`",
+            where=str(path),
+            hint=f"name the files in `data.train`, `data.validation` and `data.test`; a pattern, such as "
+            f"`{path / '*'}{odd.suffix}`, takes all for training",
+        )
+    return {"train": files}
 
 
 def parts(path: Path) -> list[str]:
@@ -241,12 +252,25 @@ def _splits(folder: Path) -> dict[Path, str]:
         return exact
     found: dict[str, dict[Path, str]] = {}
     for entry in entries:
-        words = _BETWEEN.split(_name(entry))
-        splits = [k for k, word in enumerate(words) if _called(word) in SPLITS]
-        if entry.is_file() and len(splits) == 1:
-            others = " ".join((*words[: splits[0]], *words[splits[0] + 1 :]))
-            found.setdefault(others, {})[entry] = _called(words[splits[0]])
-    return {entry: split for alike in found.values() if len(set(alike.values())) > 1 for entry, split in alike.items()}
+        said = _said(entry)
+        if len(said) == 1:
+            others = " ".join(word for word in _BETWEEN.split(_name(entry)) if _called(word) not in SPLITS)
+            found.setdefault(others, {})[entry] = said[0]
+    alike = {e: split for group in found.values() if len(set(group.values())) > 1 for e, split in group.items()}
+    if alike and (left := next((entry for entry in entries if _said(entry) and entry not in alike), None)):
+        raise DataError(
+            f"which split is {left.name} of? {next(iter(alike)).name} and others are told by their names, it is not",
+            where=str(folder),
+            hint="name the files in `data.train`, `data.validation` and `data.test`",
+        )
+    return alike
+
+
+def _said(entry: Path) -> list[str]:
+    """The splits that the words of a file's name say."""
+    return (
+        [_called(word) for word in _BETWEEN.split(_name(entry)) if _called(word) in SPLITS] if entry.is_file() else []
+    )
 
 
 def _name(entry: Path) -> str:
@@ -265,10 +289,12 @@ def _refuse_gaps(files: Sequence[Path]) -> None:
         if match := _NUMBERED.match(path.name):
             numbers.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
     for (name, count), found in numbers.items():
-        gaps = sorted(set(range(min(found | {1}), min(found | {1}) + count)) - found)  # they count from 0 or from 1
-        if gaps:
+        first = min(found | {1})  # they count from 0 or from 1
+        there = sum(first <= number < first + count for number in found)
+        if there < count:
+            gap = next(number for number in range(first, first + count) if number not in found)
             raise DataError(
-                f"of the {count} files {name}*, {len(gaps)} are missing, the first is number {gaps[0]}",
+                f"of the {count} files {name}*, {count - there} are missing, the first is number {gap}",
                 where=str(files[0].parent),
                 hint="fetch it again; to use only those that are there, name them in a list or by a pattern",
             )

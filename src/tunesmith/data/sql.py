@@ -47,7 +47,7 @@ def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
             for number, row in enumerate(answer, 1):
                 yield {name: _plain(value, name, number, shown) for name, value in zip(names, row, strict=True)}
         engine.dispose()
-    except (exc.ArgumentError, exc.NoSuchModuleError) as fault:
+    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as fault:
         raise DataError(
             f"this is no database URL: {_short(fault)}", where=shown, hint="such as sqlite:///shop.db"
         ) from None

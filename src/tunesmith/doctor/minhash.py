@@ -43,6 +43,7 @@ _OWN = 12
 _LETTER = 2 * _NGRAM
 """N-grams that one of two texts has and the other has not, where a letter was exchanged."""
 _PLAIN, _TEMPLATED, _FILLED = range(3)
+_LOW = np.uint64(0xFFFFFFFF)
 _NOISE = re.compile(r"[\W_]+")
 
 
@@ -62,6 +63,8 @@ class Sets:
     grams: NDArray[np.uint32]
     starts: NDArray[np.int64]
     """[texts + 1] where those of a text begin."""
+    totals: NDArray[np.int64]
+    """[texts] how many a text has in all: more than are kept of a long one."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -76,12 +79,7 @@ class Sets:
         sizes = self.sizes[chosen]
         starts = _starts(sizes)
         places = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], sizes)
-        return Sets(self.grams[places], starts)
-
-    def where(self, kept: NDArray[np.bool_]) -> Sets:
-        """With some of the n-grams only: [n-grams]"""
-        before = np.concatenate([[0], np.cumsum(kept)])
-        return Sets(self.grams[kept], before[self.starts])
+        return Sets(self.grams[places], starts, self.totals[chosen])
 
 
 def plain(text: str) -> str:
@@ -89,9 +87,24 @@ def plain(text: str) -> str:
     return _NOISE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
-def sets_of(texts: Sequence[str]) -> Sets:
-    """The n-grams of plain texts. A text has one at least."""
+def sets_of(texts: Sequence[str], common: NDArray[np.bool_] | None = None) -> Sets:
+    """The n-grams of plain texts, one at least; with `common` [slots], without those that are counted there, so that a
+    text may have none."""
     grams, sizes = [np.empty(0, np.uint32)], [np.empty(0, np.int64)]
+    totals = [np.empty(0, np.int64)]
+    for keys, count in _keys(texts):
+        if common is not None:
+            keys = keys[~common[(keys & _LOW).astype(np.uint32) >> _SHIFT]]
+        owner = keys >> np.uint64(32)
+        totals.append(np.bincount(owner.astype(np.int64), minlength=count))
+        keys = keys[np.arange(len(keys)) - np.searchsorted(owner, owner) < _KEPT]
+        grams.append((keys & _LOW).astype(np.uint32))
+        sizes.append(np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=count))
+    return Sets(np.concatenate(grams), _starts(np.concatenate(sizes)), np.concatenate(totals))
+
+
+def _keys(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], int]]:
+    """Of some texts after the other: (number of the text and n-gram, each once and ascending, how many texts)."""
     for first, after in _pieces(np.array([len(text) + 2 for text in texts], np.int64)):
         padded = [f" {text} ".ljust(_NGRAM, "\0") for text in texts[first:after]]
         codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
@@ -101,25 +114,23 @@ def sets_of(texts: Sequence[str]) -> Sets:
         for k in range(_NGRAM):
             found = found * np.uint64(0x100000001B3) + codes[k : k + count]
         within = owner[:count] == owner[_NGRAM - 1 :]
-        keys = np.unique(owner[:count][within] << np.uint64(32) | _spread(found[within]) >> np.uint64(32))
-        owner = keys >> np.uint64(32)
-        rank = np.arange(len(keys)) - np.searchsorted(owner, owner)
-        keys = keys[rank < _KEPT]
-        grams.append((keys & np.uint64(0xFFFFFFFF)).astype(np.uint32))
-        sizes.append(np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(padded)))
-    return Sets(np.concatenate(grams), _starts(np.concatenate(sizes)))
+        yield np.unique(owner[:count][within] << np.uint64(32) | _spread(found[within]) >> np.uint64(32)), len(padded)
+
+
+def _common(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """[slots] whether the n-grams that are counted there are in so many texts that they tell none from others."""
+    counts = np.zeros(2 ** (32 - _SHIFT), np.int64)
+    for keys, _ in _keys(texts):
+        counts += np.bincount((keys & _LOW).astype(np.uint32) >> _SHIFT, minlength=len(counts))
+    return counts > max(_COMMON * len(texts), _FEWEST)
 
 
 def pairs(texts: Sequence[str], least: float) -> Pairs:
     """Pairs of plain texts whose sets of n-grams have a Jaccard similarity of `least` or more; of texts that are mostly
     a template, those whose own n-grams have it too, and those that are a letter apart."""
-    sets = sets_of(texts)
-    slots = sets.grams >> _SHIFT
-    counts = np.bincount(slots, minlength=2 ** (32 - _SHIFT))
-    own = sets.where(counts[slots] <= max(_COMMON * len(texts), _FEWEST))
-    shared = sets.sizes - own.sizes
-    usual = shared < np.maximum(own.sizes, _LONG)
-    kinds = np.where(usual, _PLAIN, np.where(own.sizes >= _OWN, _TEMPLATED, _FILLED))
+    sets, own = sets_of(texts), sets_of(texts, _common(texts))
+    usual = sets.totals - own.totals < np.maximum(own.totals, _LONG)
+    kinds = np.where(usual, _PLAIN, np.where(own.totals >= _OWN, _TEMPLATED, _FILLED))
     found = [_of_kind(sets, own, np.flatnonzero(kinds == kind), kind, least) for kind in (_PLAIN, _TEMPLATED, _FILLED)]
     return Pairs(
         np.concatenate([some.left for some in found]),
@@ -134,12 +145,14 @@ def _of_kind(sets: Sets, own: Sets, chosen: NDArray[np.int64], kind: int, least:
     left, right = chosen[found.left], chosen[found.right]
     alike, apart = compare(sets, left, right)
     kept = alike >= least
-    if kind == _TEMPLATED:
-        kept &= compare(own, left, right)[0] >= least
-    elif kind == _FILLED:
-        kept[:] = False
     if kind != _PLAIN:
-        kept |= apart <= _LETTER
+        whole = (sets.sizes[left] == sets.totals[left]) & (sets.sizes[right] == sets.totals[right])
+        letter = whole & (apart <= _LETTER)  # of samples it would be a word or more
+        if kind == _TEMPLATED:
+            same, other = compare(own, left, right)
+            letter |= kept & (other <= _LETTER)
+            kept &= same >= least
+        kept = letter | (kept if kind == _TEMPLATED else False)
     return Pairs(left[kept], right[kept], found.capped)
 
 
@@ -204,7 +217,7 @@ def compare(
         last = np.full(after - first, 2**32 - 1, np.uint32)
         for side in both:  # of two samples, as far as both go
             ends = side.grams[side.starts[1:] - 1]
-            last = np.where(side.sizes >= _KEPT, np.minimum(last, ends), last)
+            last = np.where(side.totals > side.sizes, np.minimum(last, ends), last)
         keys = []
         for side in both:
             pair = np.repeat(np.arange(after - first), side.sizes)

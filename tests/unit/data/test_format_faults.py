@@ -123,3 +123,41 @@ def test_a_row_of_parquet_that_is_no_text_is_named_fine_times_are_read_and_twin_
     parquet.write_table(twice, path)
     with pytest.raises(DataError, match="the column `text` more than once"):
         list(raw_rows(path))
+
+
+def test_a_line_of_other_columns_sets_its_sentence_aside_and_changes_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("1\tAnna\tB-PER\tO\n2\tin\tO\tO\n\n1\tO\n\n1\tRom\tB-LOC\tO\n2\tist\tO\n\n1\tUlm\tB-LOC\tO\n")
+    first, short, torn, last = raw_rows(path)
+    assert not isinstance(first, BadRow) and first[1]["tags"] == ["B-PER", "O"] and first[1]["tokens"][0] == "Anna"
+    assert isinstance(short, BadRow) and short.reason == "line 4 has 2 columns, nearly all others have 4"
+    assert isinstance(torn, BadRow) and torn.line == 6 and "line 7 has 3" in torn.reason
+    assert not isinstance(last, BadRow) and last[0] == 9
+    path.write_text("10\u00a0000 B-NUM\nrows O\n\n10 000 B-NUM\nand O\n\nmore O\n")
+    whole, wide, more = raw_rows(path)
+    assert not isinstance(whole, BadRow) and whole[1]["tokens"][0] == "10\u00a0000"
+    assert isinstance(wide, BadRow) and "line 4 has 3 columns" in wide.reason and not isinstance(more, BadRow)
+
+
+def test_dates_beyond_what_python_has_are_bad_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    far = pyarrow.array([0, 10**8, 5], pyarrow.int32()).cast(pyarrow.date32())
+    parquet.write_table(pyarrow.table({"text": ["a", "b", "c"], "day": far}), path)
+    assert [isinstance(item, BadRow) for item in raw_rows(path)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        ("t.txt", "#happy day today\n\n#sad one\n\n#third thing here\n", 3),
+        ("r.json", json.dumps({"text": "x" * 100_000}) + "\n" + json.dumps({"text": "b"}) + "\n", 2),
+        ("r.json", '{"text": "one\u2028two"}\n{"text": "b"}\n', 2),
+    ],
+)
+def test_a_file_is_known_whatever_its_first_lines_are(tmp_path: Path, name: str, content: str, count: int) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert sum(not isinstance(item, BadRow) for item in raw_rows(path)) == count

@@ -57,7 +57,7 @@ def shown(folder: Path) -> dict[str, list[str]]:
             ["tickets_train-00000-of-00001.csv", "tickets_test.csv"],
             {"train": ["tickets_train-00000-of-00001.csv"], "test": ["tickets_test.csv"]},
         ),
-        (["test drive.txt", "train journey.txt"], {"train": ["test drive.txt", "train journey.txt"]}),
+        (["a long journey.txt", "train journey.txt"], {"train": ["a long journey.txt", "train journey.txt"]}),
         (["part-1-of-2.csv", "part-2-of-2.csv"], {"train": ["part-1-of-2.csv", "part-2-of-2.csv"]}),
     ],
 )
@@ -79,6 +79,10 @@ def test_a_folder_is_read_by_the_names_in_it(tmp_path: Path, names: list[str], w
         (["train-00000-of-00003.csv", "train-00002-of-00003.csv"], "of the 3 files train-.*, 1 are missing.*number 1"),
         (["rows-1-of-3.csv", "rows-2-of-3.csv"], "the first is number 3"),
         (["data/train-00001-of-00002.jsonl"], "the first is number 0|number 2"),
+        (["rows-3-of-30000000000000.csv"], "are missing, the first is number 1"),
+        (["train_en.csv", "test_de.csv"], "are the rows of test_de.csv to be learned from"),
+        (["mnli-train.csv", "mnli-dev-matched.csv", "mnli-dev-mismatched.csv"], "to be learned from"),
+        (["x_train.csv", "x_test.csv", "y_train.csv", "z.csv"], "which split is y_train.csv of"),
     ],
 )
 def test_a_folder_that_can_be_read_in_two_ways_or_in_none_is_refused(
@@ -194,6 +198,7 @@ def test_a_semicolon_or_a_command_in_a_text_a_name_or_a_remark_is_none(shop: Pat
         ("sqlite:///{shop}", "SELECT id FROM tickets WHERE id < 0", "no rows"),
         ("postgresql://me:hunter2@nowhere/x", QUERY, "driver is missing|refused"),
         ("nosuch://me:hunter2@nowhere/x", QUERY, "no database URL"),
+        ("postgresql://me:hunter2@host:abc/x", QUERY, "no database URL"),
     ],
 )
 def test_what_is_wrong_with_a_database_is_said_without_its_password(
@@ -322,6 +327,7 @@ def test_the_files_of_a_part_are_those_that_the_card_names(
         ("configs:\n- {config_name: a, data_dir: .., data_files: x.jsonl}", "outside of its folder"),
         ("configs:\n- {config_name: a, data_files: [{split: train_sft, path: a.jsonl}]}", "no split `train`"),
         ("configs:\n- {config_name: a, data_files: gone.jsonl}", "not there: `gone.jsonl`"),
+        ("configs:\n- {config_name: a, data_files: {train: gone.jsonl}}", "not there: `gone.jsonl`"),
     ],
 )
 def test_a_card_that_leads_nowhere_or_outside_is_refused(tmp_path: Path, card: str, problem: str) -> None:
@@ -332,12 +338,30 @@ def test_a_card_that_leads_nowhere_or_outside_is_refused(tmp_path: Path, card: s
 
 
 @pytest.mark.parametrize(
-    "card", ["# Words", "---\nlicense: mit\n---\n", "---\n{not: [yaml\n---\n", "---\nconfigs: 3\n---\n", "---\n"]
+    "card",
+    [
+        "# Words",
+        "---\nlicense: mit\n---\n",
+        "---\n{not: [yaml\n---\n",
+        "---\nconfigs: 3\n---\n",
+        "---\n",
+        "---\nreleased: 2024-02-30\n---\n",
+        f"---\na: {'[' * 3000}\n---\n",
+        "---\nconfigs:\n- {data_files: null}\n---\n",
+        "---\nconfigs:\n- {data_files: [{split: train, path: 5}, {split: test}]}\n---\n",
+    ],
 )
 def test_a_card_that_names_no_files_changes_nothing(tmp_path: Path, card: str) -> None:
     tiny.write_jsonl(tmp_path / "a.jsonl", tiny.label_rows(9))
     (tmp_path / "README.md").write_text(card)
     assert shown(tmp_path) == {"train": ["a.jsonl"]}
+
+
+def test_splits_of_a_card_may_be_named(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        tiny.write_jsonl(tmp_path / name, tiny.label_rows(9))
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- data_files: {train: a.jsonl, test: [b.jsonl]}\n---\n")
+    assert shown(tmp_path) == {"train": ["a.jsonl"], "test": ["b.jsonl"]}
 
 
 def test_of_several_parts_the_default_is_meant(tmp_path: Path) -> None:

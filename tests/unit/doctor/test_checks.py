@@ -182,6 +182,20 @@ def test_a_label_of_few_rows_does_not_silence_the_others_and_is_not_told_itself(
     assert precision >= 0.95 and recall >= 0.8
 
 
+def test_of_very_many_labels_the_commonest_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.doctor.checks import label_noise
+
+    seen: list[int] = []
+
+    def counted(texts: Sequence[str], labels: Any, classes: int, seed: int) -> None:
+        seen.append(classes)
+        assert len(texts) * classes <= label_noise._WORK
+
+    monkeypatch.setattr(label_noise, "out_of_fold", counted)
+    rows = [Row(k, {"text": f"words {k} of it", "label": f"label {k % 500}"}, "f", k) for k in range(6000)]
+    assert found_by("label-noise", {"train": rows}) == [] and seen == [316]
+
+
 @pytest.mark.parametrize("shares_of", [[1, 1, 1], [8, 1, 1]])
 def test_labels_that_were_mixed_up_are_said_to_be_so_and_none_is_called_wrong(shares_of: list[int]) -> None:
     rng = random.Random(3)

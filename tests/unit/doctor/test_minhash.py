@@ -80,6 +80,16 @@ def test_good_rows_behind_a_prompt_are_no_copies_and_copies_behind_it_are_found(
     assert len(pairs & wanted) >= 38 and len(pairs - wanted) <= 2
 
 
+def test_good_rows_behind_a_prompt_of_many_pages_are_no_copies_and_copies_are_found() -> None:
+    prompt = texts(1, 0, 1500)[0]
+    said = [f"{prompt} {text}" for text in texts(80, 5, 6)]
+    copies = [f"{said[k][:-2]}zz" for k in range(0, 40, 2)]
+    found = minhash.pairs([*said, *copies], 0.65)
+    pairs = set(zip(found.left.tolist(), found.right.tolist(), strict=True))
+    wanted = {(k, 80 + number) for number, k in enumerate(range(0, 40, 2))}
+    assert not pairs - wanted and len(wanted & pairs) >= 17
+
+
 def test_of_a_chain_whose_ends_are_unlike_both_ends_stay() -> None:
     before = partners([0, 1, 2, 7], [1, 2, 3, 5])
     assert before == {1: [0], 2: [1], 3: [2], 7: [5]}

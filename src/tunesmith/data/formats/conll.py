@@ -1,12 +1,14 @@
 """CoNLL's columns: a word a line, its tag in the last column, a blank line between sentences.
 
 Where the first column counts the words of every sentence, the words are in the second. If the third then holds tags, as
-in GermEval's files, it is taken, and what is nested inside, in the fourth, comes as `tags_2`. A file is read twice: its
-columns are told from all of it, and no more of it than a sentence is held.
+in GermEval's files, it is taken, and what is nested inside, in the fourth, comes as `tags_2`. A file is read three
+times: its columns are told from all of it, and no more of it than a sentence is held.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -19,6 +21,8 @@ from tunesmith.errors import DataError
 
 suffixes = (".conll", ".bio", ".iob")
 _DOCUMENT = "-DOCSTART-"
+_SPACES = re.compile(" +")
+"""Between columns: not the spaces that are a part of a number, such as no-break ones."""
 _LONGEST = 1_000_000
 """Words of a sentence: more is a file without empty lines."""
 Table = list[list[str]]
@@ -28,12 +32,17 @@ Table = list[list[str]]
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     """(line it begins in, {tokens, tags}) of each sentence. A line that begins with `#` before a sentence is a remark
     where it has not as many columns as the line behind it."""
-    first, last, more = _places(path)
+    width, first, last, more = _places(path)
     for item in _sentences(path):
         if isinstance(item, BadRow):
             yield item
             continue
         begun, table = item
+        odd = next((k for k, line in enumerate(table) if len(line) != width), None)
+        if odd is not None:
+            reason = f"line {begun + odd} has {len(table[odd])} columns, nearly all others have {width}"
+            yield BadRow(str(path), begun, reason, "put a tab between columns where a word has spaces in it")
+            continue
         row = {"tokens": [line[first] for line in table], "tags": [line[last] for line in table]}
         yield begun, row | {f"tags_{k}": [line[at] for line in table] for k, at in enumerate(more, start=2)}
 
@@ -67,22 +76,22 @@ def _sentences(path: Path) -> Iterator[tuple[int, Table] | BadRow]:
         table.append(pieces)
 
 
-def _places(path: Path) -> tuple[int, int, tuple[int, ...]]:
-    """The columns of words, of tags, and of further tags, decided over the whole file."""
-    width, counted, tags = 0, True, set[int]()
-    for item in _sentences(path):
-        if isinstance(item, BadRow):
+def _places(path: Path) -> tuple[int, int, int, tuple[int, ...]]:
+    """How many columns there are, and those of words, of tags, and of further tags, decided over the whole file: by the
+    sentences that have as many columns in every line as most lines have."""
+    widths = Counter(len(line) for item in _sentences(path) if not isinstance(item, BadRow) for line in item[1])
+    width = widths.most_common(1)[0][0] if widths else 0
+    counted, tags = width > 0, set(range(2, width))
+    for item in _sentences(path) if width > 1 else ():
+        if isinstance(item, BadRow) or any(len(line) != width for line in item[1]):
             continue
         counted = counted and all(line[0] == str(k) for k, line in enumerate(item[1], start=1))
         if not counted:
             break
-        narrow = min(map(len, item[1]))
-        tags = set(range(2, narrow)) if not width else {k for k in tags if k < narrow}
         tags = {k for k in tags if all(_is_tag(line[k]) for line in item[1])}
-        width = min(width or narrow, narrow)
-    if not counted or not width:
-        return 0, -1, ()
-    return (1, 2, tuple(sorted(tags - {2}))) if 2 in tags else (1, -1, ())
+    if not counted:
+        return width, 0, -1, ()
+    return (width, 1, 2, tuple(sorted(tags - {2}))) if 2 in tags else (width, 1, -1, ())
 
 
 def _is_tag(text: str) -> bool:
@@ -91,4 +100,4 @@ def _is_tag(text: str) -> bool:
 
 def _columns(text: str) -> list[str]:
     text = text.rstrip("\r\n")
-    return [piece.strip() for piece in text.split("\t")] if "\t" in text else text.split()
+    return [piece.strip() for piece in text.split("\t")] if "\t" in text else _SPACES.split(text.strip(" "))

@@ -39,7 +39,7 @@ def _plain(batch: Any) -> list[dict[str, Any] | str]:
     """The values of each row of a batch, or in words why there are none."""
     try:
         found: list[dict[str, Any] | str] = _coarse(batch).to_pylist()
-    except ValueError as fault:  # also UnicodeDecodeError: of one row, so that the others can be had
+    except (ValueError, OverflowError) as fault:  # also UnicodeDecodeError: of one row, so that the others can be had
         if len(batch) == 1:
             return [f"the row's values cannot be read: {fault}"]
         return [values for k in range(len(batch)) for values in _plain(batch.slice(k, 1))]

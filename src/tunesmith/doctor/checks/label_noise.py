@@ -29,6 +29,8 @@ _ENOUGH = 500
 _WORK = 1_000_000
 """Rows times labels that are learned from: about two minutes on one core. A larger set is sampled."""
 _TERMS = 50_000
+_MOST_LABELS = int((_WORK / _FEWEST) ** 0.5)
+"""Labels that are told apart, the commonest: of more, not even the fewest rows would be learned in that time."""
 
 
 def find(case: Case) -> list[Finding]:
@@ -44,6 +46,9 @@ def find(case: Case) -> list[Finding]:
     texts = ["\n".join(asked(row).values()) for row in rows]
     kept = [k for k, label in enumerate(labels) if label and counts[label] >= _FEWEST and texts[k].strip()]
     classes = sorted({labels[k] for k in kept})
+    if len(classes) > _MOST_LABELS:
+        common = {label for label, _ in Counter(labels[k] for k in kept).most_common(_MOST_LABELS)}
+        kept, classes = [k for k in kept if labels[k] in common], sorted(common)
     if len(classes) < 2 or case.task == "text-regression":
         return []
     keys = np.array([digest(content(rows[k]), "noise") for k in kept], np.uint64)
