@@ -148,8 +148,8 @@ def probe_accuracy(run: Path | None, texts: dict[str, Any]) -> float:
 
 def write_page() -> None:
     """The table of all that is kept into the page."""
-    heads = ["method", "macro-F1 (seeds' spread)", "95 % interval of seed 0", "learns", "seconds", "memory", "saved",
-             "forgotten on sst2"]  # fmt: skip
+    heads = ["method", "macro-F1 ± deviation of seeds", "95 % interval of seed 0", "learns", "seconds", "memory",
+             "saved", "forgotten on sst2"]  # fmt: skip
     table = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
     for found in sorted(kept, key=lambda found: list(METHODS).index(found["name"])):
@@ -158,7 +158,7 @@ def write_page() -> None:
         first = runs[0]
         cells = [
             found["name"],
-            f"**{np.mean(scores):.3f}** ± {np.std(scores, ddof=1) if len(scores) > 1 else 0:.3f}",
+            f"**{np.mean(scores):.3f}**" + (f" ± {np.std(scores, ddof=1):.3f}" if len(scores) > 1 else ""),
             f"[{first['macro_f1']['low']:.3f}, {first['macro_f1']['high']:.3f}]",
             f"{100 * first['trainable'] / first['parameters']:.2f} %",
             f"{np.mean([run['train_seconds'] for run in runs]):.0f}",
