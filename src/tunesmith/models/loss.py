@@ -115,6 +115,13 @@ def row_losses(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -
     return cross_entropy(fine(logits), wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
 
 
+def divergence(first: Tensor, second: Tensor) -> Tensor:
+    """The mean of the two Kullback-Leibler divergences between the labels' probabilities of rows: logits [rows, labels]
+    of each -> [rows]."""
+    logs = [fine(logits).log_softmax(-1) for logits in (first, second)]
+    return ((logs[0].exp() - logs[1].exp()) * (logs[0] - logs[1])).sum(-1) / 2
+
+
 def fine(logits: Tensor) -> Tensor:
     """Logits in the precision that losses are made in."""
     return logits.to(_fine_dtype(logits.dtype))

@@ -18,7 +18,6 @@ from tunesmith.contracts import (
     Change,
     Column,
     Example,
-    Loss,
     Pixels,
     Purpose,
     Reader,
@@ -130,9 +129,8 @@ class ImageClassification(TextClassification):
                 total += share * self.weight_of(label) if label >= 0 else 0.0
         return {"loss": total}
 
-    def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
+    def losses_of(self, logits: Any, examples: Sequence[Example]) -> Any:
         """As for texts; of a mixed image, by the shares of both labels."""
-        logits = self.logits(model, examples)
         firsts = [e.target[0] if isinstance(e.target, tuple) else e.target for e in examples]
         found = self.label_losses(logits, firsts)
         mixed = [k for k, e in enumerate(examples) if isinstance(e.target, tuple)]
@@ -141,7 +139,7 @@ class ImageClassification(TextClassification):
             shares[mixed] = found.new_tensor([examples[k].target[2] for k in mixed])
             seconds = [e.target[1] if isinstance(e.target, tuple) else -1 for e in examples]
             found = shares * found + (1 - shares) * self.label_losses(logits, seconds)
-        return {"loss": Loss(found.sum(), self.weights(examples)["loss"])}
+        return found
 
     def logits(self, model: Model, examples: Sequence[Example]) -> Any:
         """[rows, labels]"""

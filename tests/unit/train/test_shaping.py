@@ -321,3 +321,32 @@ def test_factors_are_not_decayed_to_nothing(encoder: Path, labels_csv: Path, tmp
     optimizer = make_optimizer(model.learned(), model.fresh, 1e-3, 1e-3, 0.1)
     decayed = {name for group in optimizer.param_groups if group["weight_decay"] for name in group["names"]}
     assert decayed and not any("ia3_l" in name for name in decayed)
+
+
+def test_r_drop_is_the_mean_of_two_runs_and_what_they_differ_by(
+    encoder: Path, labels_csv: Path, tmp_path: Path
+) -> None:
+    values = tiny.recipe_values(encoder, labels_csv, tmp_path)
+    values["model"] = {"name": str(encoder), "dropout": 0.3}
+    values["task"] = {"name": "text-classification", "r_drop": 2.0, "balance": "weights"}
+    prepared = prepare(recipefile.build(values))
+    model, task = prepared.model, prepared.task
+    examples = [example for row in prepared.examples[:12] for example in row]
+    model.train()
+    torch.manual_seed(4)
+    found = task.loss(model, examples)["loss"]
+    torch.manual_seed(4)
+    with torch.no_grad():
+        first, second = (task.logits(model, examples) for _ in range(2))  # type: ignore[attr-defined]
+    wanted = 0.0
+    for k, example in enumerate(examples):
+        p, q = first[k].softmax(-1), second[k].softmax(-1)
+        weight = task.weights([example])["loss"]
+        entropy = -(p[example.target].log() + q[example.target].log()) / 2
+        apart = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
+        assert float(apart) > 0
+        wanted += weight * float(entropy + 2.0 * apart)
+    assert found.total.item() == pytest.approx(wanted, rel=1e-5)
+    model.net.eval()
+    plain = prepare(recipefile.build({**values, "task": {"name": "text-classification", "balance": "weights"}})).task
+    assert torch.equal(task.loss(model, examples)["loss"].total, plain.loss(model, examples)["loss"].total)
