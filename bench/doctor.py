@@ -73,12 +73,19 @@ def measure(
     began = time.perf_counter()
     found = look(check, kind, {**made}, task, split)
     seconds = time.perf_counter() - began
-    hit = len(found & wanted)
+    return counted(kind, data, wanted, found, before, len(rows[split]), seconds, goal)
+
+
+def counted(
+    kind: str, data: str, wanted: set[int], found: set[int], before: set[int], of: int, seconds: float,
+    goal: tuple[float, float] | None,
+) -> Line:  # fmt: skip
+    """How much of what was planted was found, and how much of what was found beyond what was before is planted."""
     new = found - (before - wanted)
     precision = len(new & wanted) / max(len(new), 1)
-    recall = hit / max(len(wanted), 1)
-    return Line(kind, data, len(wanted), round(precision, 3), round(recall, 3), len(before), len(rows[split]),
-                round(seconds, 1), goal)  # fmt: skip
+    recall = len(found & wanted) / max(len(wanted), 1)
+    return Line(kind, data, len(wanted), round(precision, 3), round(recall, 3), len(before), of, round(seconds, 1),
+                goal)  # fmt: skip
 
 
 def measure_file(
@@ -96,9 +103,7 @@ def measure_file(
     if kind == "bad-row":
         found = {row.line for row in bad}
     seconds = time.perf_counter() - began
-    hit = len(found & wanted)
-    return Line(kind, data, len(wanted), round(hit / max(len(found), 1), 3), round(hit / len(wanted), 3), 0,
-                sum(map(len, rows.values())) + len(bad), round(seconds, 1), (1, 1))  # fmt: skip
+    return counted(kind, data, wanted, found, set(), sum(map(len, rows.values())) + len(bad), seconds, (1, 1))
 
 
 LINES: dict[str, Callable[[], Line]] = {

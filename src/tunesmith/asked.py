@@ -97,7 +97,7 @@ model: {model}          # a name of `tunesmith models`, a folder, or a hub id
 task: {task}   # {why}
 data:
   train: {train}   # validation and test are taken from it unless you name them{columns}
-method: {method}            # full, lora, top-layers or head
+method: {method}            # full, lora, ia3, bitfit, top-layers or head
 train:
   epochs: 3
   batch_size: 16

@@ -22,7 +22,7 @@ from tunesmith.errors import DataError, RunError, TunesmithError
 from tunesmith.models import matmul
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
-from tunesmith.prepare import find_model, freeze, part_refused
+from tunesmith.prepare import find_model, part_refused, untuned
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin, task_from
 from tunesmith.rundir import RunDir, guarded, open_run
@@ -205,10 +205,9 @@ def load(path: str | Path) -> Predictor:
         )
     task = task_from(_as_saved_now(run.json("task")))
     source = find_model(recipe)
-    model = task.build(source, recipe, recipe.train.seed)
     assert recipe.method is not None
-    make_plugin("methods", recipe.method.name, {**recipe.method.options()}).apply(model, recipe.train.seed)
-    freeze(model, recipe.train.freeze)
+    method = make_plugin("methods", recipe.method.name, {**recipe.method.options()})
+    model = untuned(recipe, task, method, source)
     model.load_state(checkpoint.read_best(run))
     plan = run.json("plan")
     if plan.get("precision") == "bf16":

@@ -31,7 +31,7 @@ from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
 from tunesmith.train.optimizer import KINDS, Schedule, warmup_steps
-from tunesmith.train.shape import heights
+from tunesmith.train.shape import thaw_of
 from tunesmith.train.trunk import TrunkPlan, decide
 
 Say = Callable[[str], None]
@@ -272,15 +272,23 @@ def _refuse_late(prepared: Prepared) -> None:
     every = prepared.recipe.train.unfreeze_every
     if every is None:
         return
-    lowest, highest = heights(prepared.model)
+    thaw = thaw_of(prepared.model, every)
+    steps = max(thaw.heights.values(), default=thaw.lowest) - thaw.lowest
     epochs = prepared.schedule().steps / prepared.plan().per_epoch
-    if every * (highest - lowest) >= epochs:
-        steps = highest - lowest
+    if every * steps >= epochs:
         raise RecipeError(
             f"in {epochs:g} epochs, one block more every {every:g} does not reach the first of {steps}",
             where="train.unfreeze_every",
             hint=f"set it to less than {epochs / steps:.3g}, train longer, or freeze what is not to learn",
         )
+
+
+def untuned(recipe: Recipe, task: Task, method: Method, source: Source) -> Model:
+    """The net of a run as it was before its first update, but for a head that began as the probe."""
+    model = task.build(source, recipe, recipe.train.seed)
+    method.apply(model, recipe.train.seed)
+    freeze(model, recipe.train.freeze)
+    return model
 
 
 def freeze(model: Model, patterns: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import adapted, matmul, save
 from tunesmith.models.model import Model
-from tunesmith.prepare import Prepared, Say, freeze, prepare
+from tunesmith.prepare import Prepared, Say, prepare, untuned
 from tunesmith.provenance import default_name, examples_hash, model_hash, plan_json, receipt, task_json
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
@@ -350,9 +350,7 @@ def _full_precision(prepared: Prepared, run: RunDir) -> Model:
     model = prepared.model
     if not model.masters:
         return model
-    fresh = prepared.task.build(prepared.source, prepared.recipe, prepared.recipe.train.seed)
-    prepared.method.apply(fresh, prepared.recipe.train.seed)
-    freeze(fresh, prepared.recipe.train.freeze)
+    fresh = untuned(prepared.recipe, prepared.task, prepared.method, prepared.source)
     fresh.load_state(checkpoint.read_best(run))
     return fresh
 

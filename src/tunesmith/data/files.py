@@ -159,7 +159,7 @@ def _by_card(folder: Path, card: Card, part: str | None) -> dict[str, list[Path]
         raise _several(folder, list(card.parts))
     patterns: dict[str, tuple[str, ...]] = {}
     for name, said in card.parts[part].items():
-        split = _OTHER_NAMES.get(name, name)
+        split = _called(name)
         if split in SPLITS:
             patterns[split] = (*patterns.get(split, ()), *said)
     if "train" not in patterns:

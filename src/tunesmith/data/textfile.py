@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, AnyStr, BinaryIO, TextIO, cast
 
 from tunesmith.errors import DataError
 
@@ -90,22 +90,22 @@ def open_text(path: Path) -> Iterator[TextIO]:
 def lines(path: Path) -> Iterator[bytes]:
     """Every line with its end. Raises DataError for one that is longer than any text's."""
     with open_bytes(path) as file:
-        number = 0
-        while line := file.readline(LONGEST + 1):
-            number += 1
-            refuse_long(len(line), path, number, "line")
-            yield line
+        yield from _bounded(file.readline, path)
 
 
 def text_lines(path: Path) -> Iterator[str]:
     """Every line of a file as `open_text` reads it, with its end. Raises DataError for one that is longer than any
     text's."""
     with open_text(path) as file:
-        number = 0
-        while line := file.readline(LONGEST + 1):
-            number += 1
-            refuse_long(len(line), path, number, "line")
-            yield line
+        yield from _bounded(file.readline, path)
+
+
+def _bounded(readline: Callable[[int], AnyStr], path: Path) -> Iterator[AnyStr]:
+    number = 0
+    while line := readline(LONGEST + 1):
+        number += 1
+        refuse_long(len(line), path, number, "line")
+        yield line
 
 
 def refuse_long(size: int, path: Path, line: int, what: str) -> None:

@@ -34,8 +34,7 @@ def margins(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> ND
 
 
 def trust(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[rows] the probability of the given label over the mean of its class: the least trusted labels are wrong most
-    often. Among many classes it ranks better than margins do, which near classes make small (bench/label_noise.py)."""
+    """[rows] the probability of the given label over the mean of its class."""
     own = probabilities[np.arange(len(labels)), labels]
     found: NDArray[np.float64] = own / np.maximum(thresholds(probabilities, labels)[labels], 1e-12)
     return found

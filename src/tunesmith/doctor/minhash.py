@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,20 +88,35 @@ def plain(text: str) -> str:
     return _NOISE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
-def sets_of(texts: Sequence[str], common: NDArray[np.bool_] | None = None) -> Sets:
-    """The n-grams of plain texts, one at least; with `common` [slots], without those that are counted there, so that a
-    text may have none."""
-    grams, sizes = [np.empty(0, np.uint32)], [np.empty(0, np.int64)]
-    totals = [np.empty(0, np.int64)]
+def sets_of(texts: Sequence[str]) -> Sets:
+    """The n-grams of plain texts, one at least."""
+    return _joined([_sample(keys, count) for keys, count in _keys(texts)])
+
+
+def _with_own(texts: Sequence[str], common: NDArray[np.bool_]) -> tuple[Sets, Sets]:
+    """The n-grams of plain texts, and of each those that are not counted as common [slots], which may be none."""
+    whole, own = [], []
     for keys, count in _keys(texts):
-        if common is not None:
-            keys = keys[~common[(keys & _LOW).astype(np.uint32) >> _SHIFT]]
-        owner = keys >> np.uint64(32)
-        totals.append(np.bincount(owner.astype(np.int64), minlength=count))
-        keys = keys[np.arange(len(keys)) - np.searchsorted(owner, owner) < _KEPT]
-        grams.append((keys & _LOW).astype(np.uint32))
-        sizes.append(np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=count))
-    return Sets(np.concatenate(grams), _starts(np.concatenate(sizes)), np.concatenate(totals))
+        whole.append(_sample(keys, count))
+        own.append(_sample(keys[~common[_slots(keys)]], count))
+    return _joined(whole), _joined(own)
+
+
+def _sample(keys: NDArray[np.uint64], count: int) -> Sets:
+    """Of some texts' keys, at most as many n-grams of each as are kept."""
+    owner = _upper(keys)
+    totals = np.bincount(owner, minlength=count)
+    kept = np.arange(len(keys)) - np.searchsorted(owner, owner) < _KEPT
+    sizes = np.bincount(owner[kept], minlength=count)
+    return Sets((keys[kept] & _LOW).astype(np.uint32), _starts(sizes), totals)
+
+
+def _joined(parts: Sequence[Sets]) -> Sets:
+    return Sets(
+        np.concatenate([np.empty(0, np.uint32), *(part.grams for part in parts)]),
+        _starts(np.concatenate([np.empty(0, np.int64), *(part.sizes for part in parts)])),
+        np.concatenate([np.empty(0, np.int64), *(part.totals for part in parts)]),
+    )
 
 
 def _keys(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], int]]:
@@ -114,21 +130,21 @@ def _keys(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], int]]:
         for k in range(_NGRAM):
             found = found * np.uint64(0x100000001B3) + codes[k : k + count]
         within = owner[:count] == owner[_NGRAM - 1 :]
-        yield _different(owner[:count][within] << np.uint64(32) | _spread(found[within]) >> np.uint64(32)), len(padded)
+        yield _different(_key(owner[:count][within], _spread(found[within]) >> np.uint64(32))), len(padded)
 
 
 def _common(texts: Sequence[str]) -> NDArray[np.bool_]:
     """[slots] whether the n-grams that are counted there are in so many texts that they tell none from others."""
     counts = np.zeros(2 ** (32 - _SHIFT), np.int64)
     for keys, _ in _keys(texts):
-        counts += np.bincount((keys & _LOW).astype(np.uint32) >> _SHIFT, minlength=len(counts))
+        counts += np.bincount(_slots(keys), minlength=len(counts))
     return counts > max(_COMMON * len(texts), _FEWEST)
 
 
 def pairs(texts: Sequence[str], least: float) -> Pairs:
     """Pairs of plain texts whose sets of n-grams have a Jaccard similarity of `least` or more; of texts that are mostly
     a template, those whose own n-grams have it too, and those that are a letter apart."""
-    sets, own = sets_of(texts), sets_of(texts, _common(texts))
+    sets, own = _with_own(texts, _common(texts))
     usual = sets.totals - own.totals < np.maximum(own.totals, _LONG)
     kinds = np.where(usual, _PLAIN, np.where(own.totals >= _OWN, _TEMPLATED, _FILLED))
     found = [_of_kind(sets, own, np.flatnonzero(kinds == kind), kind, least) for kind in (_PLAIN, _TEMPLATED, _FILLED)]
@@ -148,11 +164,11 @@ def _of_kind(sets: Sets, own: Sets, chosen: NDArray[np.int64], kind: int, least:
     if kind != _PLAIN:
         whole = (sets.sizes[left] == sets.totals[left]) & (sets.sizes[right] == sets.totals[right])
         letter = whole & (apart <= _LETTER)  # of samples it would be a word or more
-        if kind == _TEMPLATED:
+        if kind == _FILLED:
+            kept = letter
+        else:
             same, other = compare(own, left, right)
-            letter |= kept & (other <= _LETTER)
-            kept &= same >= least
-        kept = letter | (kept if kind == _TEMPLATED else False)
+            kept = letter | (kept & ((same >= least) | (other <= _LETTER)))
     return Pairs(left[kept], right[kept], found.capped)
 
 
@@ -182,11 +198,9 @@ def candidates(signed: NDArray[np.uint32], least: float) -> Pairs:
             if not same.any():
                 break
             same &= ~full[:-step] if step > _BESIDE else True
-            found.append(
-                (order[:-step][same].astype(np.uint64) << np.uint64(32)) | order[step:][same].astype(np.uint64)
-            )
+            found.append(_key(order[:-step][same], order[step:][same]))
     keys = _different(np.concatenate(found))
-    left, right = (keys >> np.uint64(32)).astype(np.int64), (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    left, right = _upper(keys), (keys & _LOW).astype(np.int64)
     likeness = np.empty(len(keys))
     for at in range(0, len(keys), _CHUNK // _HASHES):
         part_of = slice(at, at + _CHUNK // _HASHES)
@@ -222,14 +236,29 @@ def compare(
         for side in both:
             pair = np.repeat(np.arange(after - first), side.sizes)
             kept = side.grams <= last[pair]
-            keys.append((pair[kept].astype(np.uint64) << np.uint64(32)) | side.grams[kept])
+            keys.append(_key(pair[kept], side.grams[kept]))
         merged = np.sort(np.concatenate(keys))
-        pair_of = (merged >> np.uint64(32)).astype(np.int64)
+        pair_of = _upper(merged)
         count = np.bincount(pair_of, minlength=after - first)
         shared = np.bincount(pair_of[1:][merged[1:] == merged[:-1]], minlength=after - first)
         alike[first:after] = shared / np.maximum(count - shared, 1)
         apart[first:after] = count - 2 * shared
     return alike, apart
+
+
+def _key(upper: NDArray[Any], lower: NDArray[Any]) -> NDArray[np.uint64]:
+    """Two numbers of 32 bits as one, which is ordered by the upper first."""
+    made: NDArray[np.uint64] = upper.astype(np.uint64) << np.uint64(32) | lower.astype(np.uint64)
+    return made
+
+
+def _upper(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    return (keys >> np.uint64(32)).astype(np.int64)
+
+
+def _slots(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Where the n-grams of keys are counted."""
+    return (keys & _LOW).astype(np.uint32) >> np.uint32(_SHIFT)
 
 
 def _different(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

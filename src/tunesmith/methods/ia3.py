@@ -31,16 +31,11 @@ class Ia3(Method):
 
     def apply(self, model: Model, seed: int) -> None:
         """Freeze all but a fresh head, put the factors in. Raises RecipeError for a net without keys and values."""
-        from tunesmith.models import anatomy
+        from tunesmith.models import adapted
         from tunesmith.models.ia3 import Ia3Linear
 
         model.freeze()
-        start = f"{model.root}." if model.root else ""
-        chosen = [
-            (path, reads)
-            for path, _ in anatomy.linear_layers(model.base, model.anatomy)
-            if (reads := _part(path)) is not None and f"{start}{path}.weight" not in model.fresh
-        ]
+        chosen = [(path, reads) for path in adapted.products(model) if (reads := _part(path)) is not None]
         if all(reads for _, reads in chosen):
             raise RecipeError(
                 "the blocks of this model have no keys and values to scale",

@@ -98,15 +98,9 @@ class Lora(Method):
 
     def _paths(self, model: Model) -> list[str]:
         """Where the adapters go, in the base model."""
-        from tunesmith.models import anatomy
+        from tunesmith.models import adapted, anatomy
 
-        start = f"{model.root}." if model.root else ""
-        layers = [
-            path
-            for path, _ in anatomy.linear_layers(model.base, model.anatomy)
-            if f"{start}{path}.weight" not in model.fresh  # what is new learns whole
-        ]
-        chosen = layers
+        layers = chosen = adapted.products(model)
         if not layers:
             raise RecipeError(
                 "the blocks of this model have no linear layers to put adapters beside",

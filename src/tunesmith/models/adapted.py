@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models import anatomy
 
-class Adapted(nn.Module):
+if TYPE_CHECKING:
+    from tunesmith.models.model import Model
+
+
+class Adapted(nn.Module, ABC):
     """A matrix product with something learned at it. Wraps anything with a weight."""
 
     def __init__(self, base: nn.Module) -> None:
@@ -33,23 +39,30 @@ class Adapted(nn.Module):
         """The frozen matrix [out, in], whichever way round its module keeps it."""
         return self.weight if isinstance(self.base, nn.Linear) else self.weight.T
 
+    @abstractmethod
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """(matrix [out, in], bias) with which the product alone gives the same, in double precision."""
-        raise NotImplementedError
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """What PEFT's config says of a module like this."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by the names that PEFT's files have for them."""
-        raise NotImplementedError
 
 
 def shape_of(module: nn.Module) -> tuple[int, int]:
     """(in, out) features of a Linear, or of GPT-2's Conv1D, which keeps its weight the other way round."""
     first, second = module.get_parameter("weight").shape
     return (int(second), int(first)) if isinstance(module, nn.Linear) else (int(first), int(second))
+
+
+def products(model: Model) -> list[str]:
+    """Where, in a base model, the matrix products of its blocks are that are not new: what is new learns whole."""
+    start = f"{model.root}." if model.root else ""
+    paths = (path for path, _ in anatomy.linear_layers(model.base, model.anatomy))
+    return [path for path in paths if f"{start}{path}.weight" not in model.fresh]
 
 
 def found(net: nn.Module) -> Iterator[tuple[str, Adapted]]:

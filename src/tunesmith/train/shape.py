@@ -3,7 +3,7 @@ that are to learn later."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -44,27 +44,29 @@ class Thaw:
     """Updates between two blocks."""
     lowest: int
     """What learns at first: up to this height."""
+    heights: Mapping[str, int]
+    """Of what is not fresh, by name."""
 
     def hold(self, model: Model, step: int) -> None:
         """Drop the gradients of what is not to learn yet in update `step`, counted from 0."""
         thawed = self.lowest + int(step / self.every)
         for name, parameter in model.learned():
-            if name not in model.fresh and model.height(name) > thawed:
+            if self.heights.get(name, 0) > thawed:
                 parameter.grad = None
 
 
-def heights(model: Model) -> tuple[int, int]:
-    """What learns at first and at last, as heights, where blocks begin to learn one after the other."""
-    known = [model.height(name) for name, _ in model.learned() if name not in model.fresh]
-    begins_with_head = any(name in model.fresh for name, _ in model.learned())
-    return 0 if begins_with_head else min(known, default=0), max(known, default=0)
+def thaw_of(model: Model, every: float) -> Thaw:
+    """Of a model, with so many updates between two blocks."""
+    heights = {name: model.height(name) for name, _ in model.learned() if name not in model.fresh}
+    begins_with_head = len(heights) < len(model.learned())
+    return Thaw(every, 0 if begins_with_head else min(heights.values(), default=0), heights)
 
 
 def shape_of(model: Model, train: Train, per_epoch: int) -> Callable[[int], None]:
     """What a recipe asks for, as a function of the update's number; of a model before its first update."""
     start = start_of(model, train.l2_sp) if train.l2_sp else None
     every = train.unfreeze_every
-    thaw = None if every is None else Thaw(every * per_epoch, heights(model)[0])
+    thaw = None if every is None else thaw_of(model, every * per_epoch)
 
     def shape(step: int) -> None:
         if thaw is not None:

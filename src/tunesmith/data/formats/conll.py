@@ -1,8 +1,8 @@
 """CoNLL's columns: a word a line, its tag in the last column, a blank line between sentences.
 
 Where the first column counts the words of every sentence, the words are in the second. If the third then holds tags, as
-in GermEval's files, it is taken, and what is nested inside, in the fourth, comes as `tags_2`. A file is read three
-times: its columns are told from all of it, and no more of it than a sentence is held.
+in GermEval's files, it is taken, and what is nested inside, in the fourth, comes as `tags_2`. A file is read
+twice: its columns are told from all of it, and no more of it than a sentence is held.
 """
 
 from __future__ import annotations
@@ -79,16 +79,22 @@ def _sentences(path: Path) -> Iterator[tuple[int, Table] | BadRow]:
 def _places(path: Path) -> tuple[int, int, int, tuple[int, ...]]:
     """How many columns there are, and those of words, of tags, and of further tags, decided over the whole file: by the
     sentences that have as many columns in every line as most lines have."""
-    widths = Counter(len(line) for item in _sentences(path) if not isinstance(item, BadRow) for line in item[1])
-    width = widths.most_common(1)[0][0] if widths else 0
-    counted, tags = width > 0, set(range(2, width))
-    for item in _sentences(path) if width > 1 else ():
-        if isinstance(item, BadRow) or any(len(line) != width for line in item[1]):
+    lines = Counter[int]()
+    counts: dict[int, bool] = {}
+    places: dict[int, set[int]] = {}
+    for item in _sentences(path):
+        if isinstance(item, BadRow):
             continue
-        counted = counted and all(line[0] == str(k) for k, line in enumerate(item[1], start=1))
-        if not counted:
-            break
-        tags = {k for k in tags if all(_is_tag(line[k]) for line in item[1])}
+        widths = Counter(map(len, item[1]))
+        lines += widths
+        if len(widths) > 1:
+            continue
+        (wide,) = widths
+        counts[wide] = counts.get(wide, True) and all(line[0] == str(k) for k, line in enumerate(item[1], start=1))
+        if counts[wide]:
+            places[wide] = {k for k in places.get(wide, range(2, wide)) if all(_is_tag(line[k]) for line in item[1])}
+    width = lines.most_common(1)[0][0] if lines else 0
+    counted, tags = counts.get(width, width > 0), places.get(width, set(range(2, width)))
     if not counted:
         return width, 0, -1, ()
     return (width, 1, 2, tuple(sorted(tags - {2}))) if 2 in tags else (width, 1, -1, ())

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.contracts import Row
 from tunesmith.doctor.case import Case, asked
 from tunesmith.doctor.finding import EXAMPLES, Finding, about, brief
 from tunesmith.doctor.language import language
@@ -32,11 +33,18 @@ def find(case: Case) -> list[Finding]:
         if odd:
             here = Counter(told[split][k] for k in odd)
             said = ", ".join(f"{name} ({count:,})" for name, count in here.most_common(5))
-            shown = [f"{told[split][k]}: {brief(' '.join(asked(rows[k]).values()), 100)}" for k in odd[:EXAMPLES]]
             why = f"nearly all texts are in {', '.join(usual)}; these look like {said}"
             hint = "are they meant to be here? too few to be learned, they are noise, or a slice to be scored apart"
-            found.append(about("language-mix", split, [rows[k] for k in odd], len(rows), why, hint, shown=shown))
+            found.append(_told("language-mix", split, rows, told[split], odd, (why, hint)))
     return found + _shifts(case, told) + _untranslated(case)
+
+
+def _told(
+    kind: str, split: str, rows: Sequence[Row], told: Sequence[str], odd: Sequence[int], said: tuple[str, str]
+) -> Finding:
+    """A finding about some rows, each shown with its language."""
+    shown = [f"{told[k]}: {brief(' '.join(asked(rows[k]).values()), 100)}" for k in odd[:EXAMPLES]]
+    return about(kind, split, [rows[k] for k in odd], len(rows), *said, shown=shown)
 
 
 def _shifts(case: Case, told: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -56,12 +64,11 @@ def _shifts(case: Case, told: Mapping[str, Sequence[str]]) -> list[Finding]:
         if odd:
             said = ", ".join(f"{name} ({here[name] / here.total():.0%}, in train {known[name] / known.total():.0%})"
                              for name in sorted(new))  # fmt: skip
-            shown = [f"{told[split][k]}: {brief(' '.join(asked(rows[k]).values()), 100)}" for k in odd[:EXAMPLES]]
             why = (
                 f"{split} is in languages that train is hardly in: {said}; a score on it says little of what is learned"
             )
             hint = "train on rows of these languages too, or score them apart"
-            found.append(about("language-shift", split, [rows[k] for k in odd], len(rows), why, hint, shown=shown))
+            found.append(_told("language-shift", split, rows, told[split], odd, (why, hint)))
     return found
 
 

@@ -99,8 +99,8 @@ def _across(
     of: int,
     note: str,
 ) -> Finding:
-    partner = {int(b): int(a) for a, b in zip(first[::-1], second[::-1], strict=True)}
-    later = sorted(partner)
+    before = partners(first.tolist(), second.tolist())
+    later = list(before)
     return about(
         "near-duplicate",
         "/".join(sides),
@@ -108,7 +108,7 @@ def _across(
         of,
         f"{sides[0]} has rows that say nearly the same, so that a score on {sides[1]} flatters",
         f"remove them from {sides[0]}{note}",
-        shown=[_both(rows[k], rows[partner[k]]) for k in later[:EXAMPLES]],
+        shown=[_both(rows[k], rows[before[k][0]]) for k in later[:EXAMPLES]],
         side=sides[1],
         remove=sorted({rows[k].id for k in first.tolist()}) if sides[0] == "train" else (),
     )
