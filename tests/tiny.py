@@ -171,13 +171,42 @@ def small_config(kind: str, vocabulary: int, longest: int = 256) -> Any:
         "xlm-roberta": {**common, "max_position_embeddings": longest + 2, "pad_token_id": 1},
         "deberta-v2": {**common, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
         "qwen3": {**common, **grouped, "head_dim": 8},
-        **{name: {**common, **grouped} for name in ("llama", "mistral", "qwen2", "smollm3", "olmo2", "phi3")},
+        # Windows of 5 and 8 tokens, softcaps near the scores' own size: what an error would move.
+        "modernbert": {
+            **common,
+            "pad_token_id": 0,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+            "cls_token_id": 2,
+            "sep_token_id": 3,
+            "local_attention": 8,
+            "layer_types": ["full_attention", "sliding_attention"],
+        },
+        "gemma2": {
+            **common,
+            **grouped,
+            "head_dim": 8,
+            "sliding_window": 5,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+        "gemma3_text": {
+            **common,
+            **grouped,
+            "head_dim": 8,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        **{name: {**common, **grouped} for name in ("llama", "mistral", "qwen2", "smollm3", "olmo2", "phi", "phi3")},
     }
     extra = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     values = special.get(kind, common)
     if kind in ("gpt2", "distilbert"):
         values = {"vocab_size": vocabulary, "max_position_embeddings": longest, **values}
-    decoders = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "phi3")
+    decoders = (
+        "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "phi", "phi3", "gemma2",
+        "gemma3_text",
+    )  # fmt: skip
     if kind in decoders:
         values = {**values, **extra}
     return AutoConfig.for_model(kind, **values)
@@ -208,6 +237,9 @@ def make_decoder(folder: Path, kind: str = "llama", longest: int = 256, *, tied:
     config.tie_word_embeddings = tied
     net = AutoModelForCausalLM.from_config(config)
     redraw(net)
+    bias = getattr(getattr(net, "lm_head", None), "bias", None)
+    if bias is not None:  # Phi has one: drawn as large as the others, it alone would choose every token
+        torch.nn.init.zeros_(bias)
     net.save_pretrained(folder)
     return folder
 
@@ -282,13 +314,18 @@ def make_vision(folder: Path, kind: str = "vit") -> Path:
     values: dict[str, dict[str, Any]] = {
         "vit": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
                 "image_size": 32, "patch_size": 8},
+        "deit": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+                 "image_size": 32, "patch_size": 8},
+        "dinov2": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "mlp_ratio": 2,
+                   "image_size": 32, "patch_size": 8},
         "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_type": "basic"},
         "convnext": {"hidden_sizes": [8, 16], "depths": [1, 2], "num_stages": 2},
         "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320, "image_size": 32},
     }  # fmt: skip
     config = AutoConfig.for_model(kind, num_labels=5, **values[kind])
+    config.architectures = ["DeiTForImageClassification"] if kind == "deit" else None
     net = AutoModelForImageClassification.from_config(config)
-    redraw(net) if kind == "vit" else None
+    redraw(net) if hasattr(config, "num_attention_heads") else None
     settle(net)
     net.save_pretrained(folder)
     size, half = {"height": 32, "width": 32}, [0.5] * 3

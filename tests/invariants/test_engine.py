@@ -13,6 +13,7 @@ import tiny
 from tunesmith.contracts import Tokens
 from tunesmith.models import attention, catalog, fused, load, loss
 from tunesmith.models.attention import Terms, attend
+from tunesmith.models.heads import OutputLayer
 from tunesmith.models.lora import LoraKind, LoraLinear
 from tunesmith.models.matmul import BLAS
 from tunesmith.models.segments import Look
@@ -41,22 +42,25 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], terms: Terms) -
             seen = (far >= 0) if terms.causal else torch.ones(n, n, dtype=torch.bool)
             if terms.window is not None:
                 seen = seen & (far.abs() < terms.window)
-            heads.append(((a @ b.T) * terms.scale).masked_fill(~seen, float("-inf")).softmax(-1) @ c)
+            scores = (a @ b.T) * terms.scale
+            if terms.softcap is not None:
+                scores = terms.softcap * torch.tanh(scores / terms.softcap)
+            heads.append(scores.masked_fill(~seen, float("-inf")).softmax(-1) @ c)
         pieces.append(torch.stack(heads, 1))
         at += n
     return torch.cat(pieces)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (5, None), (None, 1.5), (5, 1.5)])
 @pytest.mark.parametrize("lengths", [[7], [3, 4, 5, 20], [6, 6, 6], [2, 150, 150, 160], [400, 1]])
 def test_attention_and_its_gradients_are_those_of_every_row_alone(
-    causal: bool, window: int | None, lengths: list[int]
+    causal: bool, window: int | None, softcap: float | None, lengths: list[int]
 ) -> None:
     total = sum(lengths)
     q, k, v = made(1, total, 4, 8), made(2, total, 2, 8), made(3, total, 2, 8)
     pull = made(4, total, 4, 8)
-    terms = Terms(causal, 0.3, window)
+    terms = Terms(causal, 0.3, window, softcap=softcap)
     ours = [x.clone().requires_grad_() for x in (q, k, v)]
     plain = [x.clone().requires_grad_() for x in (q, k, v)]
     out = attend(*ours, stream(lengths), terms)
@@ -173,15 +177,18 @@ def test_swiglu_and_the_norm_and_their_gradients_are_autograds(adapted: bool) ->
 
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("softcap", [None, 0.7])
 def test_losses_in_chunks_are_the_cross_entropy_of_the_whole(
-    learns: bool, bias: bool, monkeypatch: pytest.MonkeyPatch
+    learns: bool, bias: bool, softcap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "_CHUNK", 1)  # chunks of 32 rows
     head = nn.Linear(5, 11, bias=bias, dtype=torch.float64).requires_grad_(learns)
     states, labels = made(1, 100, 5).requires_grad_(), torch.arange(100) % 11
     pull = made(2, 100)
-    ours = loss.label_losses(states, head, labels, BLAS)
-    plain = nn.functional.cross_entropy(head(states), labels, reduction="none")
+    layer = head if softcap is None else OutputLayer(head, None, softcap)
+    ours = loss.label_losses(states, layer, labels, BLAS)
+    logits = head(states) if softcap is None else softcap * torch.tanh(head(states) / softcap)
+    plain = nn.functional.cross_entropy(logits, labels, reduction="none")
     assert torch.allclose(ours, plain, atol=1e-12)
     learning = [states, *head.parameters()] if learns else [states]
     wanted = torch.autograd.grad(plain, learning, pull)

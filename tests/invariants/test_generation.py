@@ -11,7 +11,7 @@ from tunesmith.contracts import Tokens
 from tunesmith.models import catalog, decode, generate, load
 from tunesmith.recipe import ModelChoice
 
-KINDS = ["llama", "qwen2", "qwen3", "smollm3", "mistral", "gpt2", "olmo2"]
+KINDS = ["llama", "qwen2", "qwen3", "smollm3", "mistral", "gpt2", "olmo2", "phi", "gemma2", "gemma3_text"]
 
 
 def ready(folder: Path) -> tuple[Any, list[Tokens]]:

@@ -126,7 +126,7 @@ def test_a_sliding_window_is_honoured(tmp_path: Path) -> None:
     assert torch.allclose(model.label_logits(rows(), every), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "distilbert", "deberta-v2"])
+@pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "distilbert", "modernbert", "deberta-v2"])
 @pytest.mark.parametrize("head", ["token", "span"])
 def test_two_texts_in_a_stream_give_the_logits_of_the_stock_class_one_row_at_a_time(
     tmp_path: Path, kind: str, head: str

@@ -18,9 +18,10 @@ class Full(Method):
     learning_rate: ClassVar[float] = 2e-5
 
     def apply(self, model: Model, seed: int) -> None:
-        """Thaw everything."""
-        for parameter in model.net.parameters():
-            parameter.requires_grad_(True)
+        """Thaw everything that is read."""
+        unread = {f"{model.root}.{path}" for path in model.anatomy.unread}
+        for name, parameter in model.net.named_parameters():
+            parameter.requires_grad_(name not in unread)
 
 
 plugin = Full

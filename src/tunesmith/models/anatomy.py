@@ -36,6 +36,8 @@ class Anatomy:
     """What the base model runs after its blocks, where it has it: they learn with the top layers."""
     after_reading: tuple[str, ...] = ()
     """What an encoder-decoder runs after the blocks of its encoder."""
+    unread: tuple[str, ...] = ()
+    """Parameters that only pretraining read."""
     layout: Layout = "packed"
     """`packed` where the attention calls a registered function; FAMILIES A lists who only seems to."""
     first_position: int = 0
@@ -49,6 +51,7 @@ _BERT = Anatomy("encoder", "encoder.layer", after=("pooler",), shape="bert", cls
 _ROBERTA = Anatomy("encoder", "encoder.layer", first_position=2, shape="bert", cls_head="classifier")
 _LLAMA = Anatomy("decoder", "layers", after=("norm",), shape="llama")
 _LLAMA_LIKE = Anatomy("decoder", "layers", after=("norm",))
+_VIT = Anatomy("vision", "layers", after=("layernorm",))
 _T5 = Anatomy(
     "encoder-decoder",
     "decoder.block",
@@ -73,6 +76,7 @@ TABLE: dict[str, Anatomy] = {
     "electra": Anatomy("encoder", "encoder.layer", shape="bert", cls_head="classifier"),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
+    "modernbert": Anatomy("encoder", "layers", after=("final_norm",), cls_head="head"),
     "distilbert": Anatomy("encoder", "transformer.layer", depth="n_layers", cls_head="pre_classifier"),
     "deberta-v2": Anatomy("encoder", "encoder.layer", layout="padded", cls_head="pooler"),
     "gpt2": Anatomy("decoder", "h", depth="n_layer", after=("ln_f",)),
@@ -83,7 +87,10 @@ TABLE: dict[str, Anatomy] = {
     "qwen3": _LLAMA,
     "smollm3": _LLAMA,
     "olmo2": _LLAMA_LIKE,
+    "phi": Anatomy("decoder", "layers", after=("final_layernorm",)),
     "phi3": _LLAMA_LIKE,
+    "gemma2": _LLAMA_LIKE,
+    "gemma3_text": _LLAMA_LIKE,
     "t5": _T5,
     "mt5": _T5,
     "bart": _BART,
@@ -97,7 +104,9 @@ TABLE: dict[str, Anatomy] = {
         head="decoder.cls",
         layout="padded",
     ),
-    "vit": Anatomy("vision", "layers", after=("layernorm",)),
+    "vit": _VIT,
+    "deit": _VIT,
+    "dinov2": Anatomy("vision", "encoder.layer", after=("layernorm",), unread=("embeddings.mask_token",)),
     "resnet": Anatomy("vision", "encoder.stages", depth="depths"),
     "convnext": Anatomy("vision", "encoder.stages", depth="depths", after=("layernorm",)),
     "efficientnet": Anatomy(
@@ -192,8 +201,8 @@ def token_logits(net: nn.Module, states: Tensor) -> Tensor:
     import torch
 
     parts = dict(net.named_children())
-    if "dropout" in parts:
-        states = parts["dropout"](states)
+    for name in ("head", "drop", "dropout"):  # the first two are ModernBERT's
+        states = parts[name](states) if name in parts else states
     return torch.as_tensor(token_head(net)(states))
 
 
@@ -205,6 +214,8 @@ def masked_logits(net: nn.Module, states: Tensor) -> Tensor:
     if "vocab_transform" in parts:  # DistilBERT
         states = parts["vocab_layer_norm"](parts["activation"](parts["vocab_transform"](states)))
         return torch.as_tensor(parts["vocab_projector"](states))
+    if "decoder" in parts:  # ModernBERT
+        return torch.as_tensor(parts["decoder"](parts["head"](states)))
     if "generator_predictions" in parts:  # ELECTRA
         return torch.as_tensor(parts["generator_lm_head"](parts["generator_predictions"](states)))
     head = next(parts[name] for name in ("cls", "lm_head") if name in parts)
@@ -229,6 +240,8 @@ def first_token_logits(net: nn.Module, base: nn.Module, anatomy: Anatomy, first:
     inner = dict(base.named_children())
     if anatomy.cls_head == "classifier":
         return torch.as_tensor(parts["classifier"](first[:, None]))
+    if anatomy.cls_head == "head":
+        return torch.as_tensor(parts["classifier"](parts["drop"](parts["head"](first))))
     if anatomy.cls_head == "pre_classifier":
         hidden = parts["dropout"](torch.relu(parts["pre_classifier"](first)))
     else:

@@ -40,6 +40,8 @@ class Terms:
     scale: float
     window: int | None = None
     dropout: float = 0.0
+    softcap: float | None = None
+    """Scores are brought between minus and plus this by a tanh (Gemma 2, arXiv:2408.00118)."""
 
 
 def attend(
@@ -58,9 +60,10 @@ def attend(
     and keys by their positions first.
     """
     stream.calls += 1
-    if query.is_cuda and kept is None and stream.places is None:
+    if query.is_cuda and kept is None and stream.places is None and terms.softcap is None:
         return _on_gpu(query, key, value, stream, terms, rope)
-    groups = groups_of(stream, terms.causal, terms.window, kept, flash=query.device.type == "cpu" and not terms.dropout)
+    flash = query.device.type == "cpu" and not terms.dropout and terms.softcap is None
+    groups = groups_of(stream, terms.causal, terms.window, kept, flash=flash)
     rope_q = rope if rope is None or kept is None else (rope[0][kept.index], rope[1][kept.index])
     cos, sin = rope if rope is not None else (None, None)
     cos_q, sin_q = rope_q if rope_q is not None else (None, None)
@@ -79,17 +82,16 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """The function that Transformers calls: [1, heads, tokens, dim] each -> [1, tokens, heads, dim].
 
-    `rest` is what it sends to every attention function and this one has no use for; a `softcap` would change the
-    result and is refused.
+    `rest` is what it sends to every attention function and this one has no use for.
     """
     assert attention_mask is None and query.shape[2] == len(stream.ids)
-    assert rest.get("softcap") is None, "soft-capped attention has no packed form here"
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    terms = Terms(bool(getattr(module, "is_causal", False)), scale, sliding_window, dropout)
+    terms = Terms(bool(getattr(module, "is_causal", False)), scale, sliding_window, dropout, softcap)
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
     return attend(q, k, v, stream, terms)[None], None
 
@@ -137,7 +139,7 @@ class _Attention(torch.autograd.Function):
                 parts, saved = saved[:2], saved[2:]
                 _flash_back(grad, qkv, parts, (dq, dk, dv), group, ctx.terms)
             else:
-                parts, saved = saved[:5], saved[5:]
+                parts, saved = saved[:6], saved[6:]
                 _dense_back(grad, parts, (dq, dk, dv), group, ctx.terms)
         if cos_q is not None:
             dq, dk = turn(dq, cos_q, -sin_q), turn(dk, cos, -sin)
@@ -206,6 +208,10 @@ def _dense_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, t
     if len(ks) > 1:  # of one row, the heads are a batch as they stand
         ks, vs = ks.contiguous(), vs.contiguous()
     scores = torch.matmul(qs, ks.transpose(-1, -2))
+    bent: Tensor | None = None
+    if terms.softcap is not None:
+        bent = scores.div_(terms.softcap).tanh_()
+        scores = bent * terms.softcap
     if group.mask is not None:
         shape = scores.shape
         mask = group.mask[:, None, None].to(scores.dtype)
@@ -218,7 +224,7 @@ def _dense_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, t
         used = weights * drawn
     made = torch.matmul(used, vs)
     group.asking.put(out, _unfold(made, group.asking.longest, q.shape[1], width))
-    return [qs, ks, vs, weights, drawn]
+    return [qs, ks, vs, weights, drawn, bent]
 
 
 def _dense_back(
@@ -228,7 +234,7 @@ def _dense_back(
     group: Group,
     terms: Terms,
 ) -> None:
-    qs, ks, vs, weights, drawn = parts
+    qs, ks, vs, weights, drawn, bent = parts
     dq, dk, dv = into
     few, heads, width = ks.shape[1], dq.shape[1], dq.shape[2]
     go = _fold(group.asking.take_or_zero(grad), few)
@@ -238,6 +244,8 @@ def _dense_back(
     if drawn is not None:
         dw.mul_(drawn)
     ds = torch.ops.aten._softmax_backward_data(dw, weights, -1, weights.dtype)
+    if bent is not None:
+        ds = ds * (1 - bent * bent)
     group.put_keys(dk, torch.matmul(ds.transpose(-1, -2), qs).transpose(1, 2))
     made = torch.matmul(ds, ks).mul_(terms.scale)
     group.asking.put(dq, _unfold(made, group.asking.longest, heads, width))

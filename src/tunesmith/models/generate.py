@@ -127,7 +127,7 @@ def _stock_attention(net: Any) -> Iterator[None]:
     if used != attention.NAME:
         yield
         return
-    net.set_attn_implementation("sdpa")
+    net.set_attn_implementation("sdpa" if net._supports_sdpa else "eager")  # Gemma 2 caps its scores
     try:
         yield
     finally:

@@ -44,18 +44,20 @@ class PooledClassifier(Pooled):
         return logits
 
 
-class Biased(nn.Module):
-    """A linear layer and a bias that is no parameter, as BART's family has it."""
+class OutputLayer(nn.Module):
+    """A linear layer over the vocabulary with what some families have behind it: a bias that is no parameter (BART),
+    logits brought between minus and plus a number by a tanh (Gemma 2)."""
 
-    def __init__(self, linear: nn.Module, bias: Tensor) -> None:
+    def __init__(self, linear: nn.Linear, bias: Tensor | None, softcap: float | None) -> None:
         super().__init__()
         self.linear = linear
-        self.bias = bias
+        self.bias = linear.bias if bias is None else bias.flatten()
+        self.softcap = softcap
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., width] -> [..., vocabulary]"""
-        logits: Tensor = self.linear(states)
-        return logits + self.bias
+        logits = nn.functional.linear(states, self.linear.weight, self.bias)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
 def mean_of_rows(states: Tensor, lengths: Tensor) -> Tensor:

@@ -196,6 +196,8 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
         key = "pooling" if choice.pooling != "auto" else "head"
         raise ModelError(f"`model.{key}` is for models of texts", where=f"model.{key}", hint="leave it out")
     same = _rename(config, labels)
+    if config.model_type == "deit":  # of its two classes, the one without a teacher
+        config.architectures = ["DeiTForImageClassification"]
     with quiet(), seeded(seed):
         net, fresh = pretrained("AutoModelForImageClassification", source, config, parts, _ANY_HEAD)
         if not same:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tunesmith.contracts import Tokens
+from tunesmith.models.heads import OutputLayer
 from tunesmith.models.matmul import Matmul
 
 
@@ -42,9 +43,11 @@ def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul
     Logits are made, used and forgotten in chunks, so memory does not grow with labels x vocabulary. With a frozen head
     the gradient of the states is made with them; one that learns makes its logits again in the backward.
     """
-    if type(head) is not nn.Linear:
+    linear = head.linear if isinstance(head, OutputLayer) else head
+    if type(linear) is not nn.Linear:
         return cross_entropy(fine(head(states)), labels, reduction="none")
-    losses: Tensor = _LabelLosses.apply(states, head.weight, head.bias, labels, matmul)  # type: ignore[no-untyped-call]
+    bias, softcap = (head.bias, head.softcap) if isinstance(head, OutputLayer) else (linear.bias, None)
+    losses: Tensor = _LabelLosses.apply(states, linear.weight, bias, labels, matmul, softcap)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -55,52 +58,63 @@ _CHUNK = 2**24
 class _LabelLosses(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, matmul: Matmul
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        matmul: Matmul,
+        softcap: float | None,
     ) -> Tensor:
         wants_states, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         early = wants_states and not (wants_weight or wants_bias)
         losses = torch.empty(len(labels), dtype=_fine_dtype(states.dtype), device=states.device)
         grad = torch.empty_like(states) if early else None
-        for span, logs in _log_probabilities(states, weight, bias, matmul):
+        for span, logs, slope in _log_probabilities(states, weight, bias, matmul, softcap):
             wanted = labels[span, None]
             losses[span] = -logs.gather(1, wanted)[:, 0]
             if grad is not None:
-                grad[span] = matmul.mm(_minus_one(logs.exp_(), wanted).to(weight.dtype), weight)
-        ctx.matmul = matmul
+                grad[span] = matmul.mm(_pull(logs, wanted, slope).to(weight.dtype), weight)
+        ctx.matmul, ctx.softcap = matmul, softcap
         ctx.save_for_backward(*((grad, None, None, None, None) if early else (None, states, weight, bias, labels)))
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
         pull = grads[0][:, None]
         early, states, weight, bias, labels = ctx.saved_tensors
         if early is not None:
-            return early.mul(pull.to(early.dtype)), None, None, None, None
+            return early.mul(pull.to(early.dtype)), None, None, None, None, None
         dstates, dweight = torch.empty_like(states), torch.zeros_like(weight)
         dbias = None if bias is None else torch.zeros_like(bias)
-        for span, logs in _log_probabilities(states, weight, bias, ctx.matmul):
-            dlogits = _minus_one(logs.exp_(), labels[span, None]).mul_(pull[span]).to(weight.dtype)
+        for span, logs, slope in _log_probabilities(states, weight, bias, ctx.matmul, ctx.softcap):
+            dlogits = _pull(logs, labels[span, None], slope).mul_(pull[span]).to(weight.dtype)
             dstates[span] = ctx.matmul.mm(dlogits, weight)
             ctx.matmul.add(dweight, dlogits.T, states[span])
             if dbias is not None:
                 dbias += dlogits.sum(0)
-        return dstates, dweight, dbias, None, None
+        return dstates, dweight, dbias, None, None, None
 
 
 def _log_probabilities(
-    states: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul
-) -> Iterator[tuple[slice, Tensor]]:
-    """Chunks of rows and their log probabilities [chunk, vocabulary]."""
+    states: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul, softcap: float | None
+) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+    """Chunks of rows, their log probabilities [chunk, vocabulary], and what soft-capping does to the gradient."""
     rows = max(_CHUNK // len(weight), 32)
     for start in range(0, len(states), rows):
         span = slice(start, min(start + rows, len(states)))
         logits = fine(matmul.linear(states[span], weight, bias))
-        yield span, torch._log_softmax(logits, -1, False, out=logits)  # row by row: in place is exact
+        slope = None
+        if softcap is not None:
+            bent = logits.div_(softcap).tanh_()
+            slope, logits = 1 - bent * bent, bent.mul_(softcap)
+        yield span, torch._log_softmax(logits, -1, False, out=logits), slope  # row by row: in place is exact
 
 
-def _minus_one(probabilities: Tensor, wanted: Tensor) -> Tensor:
-    """Softmax's gradient: probabilities, less 1 at the label."""
-    return probabilities.scatter_add_(1, wanted, probabilities.new_full((1, 1), -1.0).expand_as(wanted))
+def _pull(logs: Tensor, wanted: Tensor, slope: Tensor | None) -> Tensor:
+    """Softmax's gradient from log probabilities, which it overwrites: probabilities, less 1 at the label."""
+    made = logs.exp_().scatter_add_(1, wanted, logs.new_full((1, 1), -1.0).expand_as(wanted))
+    return made if slope is None else made.mul_(slope)
 
 
 def class_loss(logits: Tensor, targets: Sequence[int]) -> Tensor:

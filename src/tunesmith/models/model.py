@@ -18,7 +18,7 @@ from tunesmith.models import anatomy, bodies, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import FastLinear
-from tunesmith.models.heads import Biased, Embedder, Pooled, PooledClassifier, mean_of_rows
+from tunesmith.models.heads import Embedder, OutputLayer, Pooled, PooledClassifier, mean_of_rows
 from tunesmith.models.image import ImageReader
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
@@ -235,10 +235,12 @@ class Model:
         net: Any = self.net
         layer = net.get_output_embeddings()
         bias = getattr(net, "final_logits_bias", None)
+        bias = bias if bias is not None and bool(bias.any()) else None
+        softcap = getattr(self.config, "final_logit_softcapping", None)
         if self.config.model_type == "encoder-decoder":
             layer = net.get_submodule(self.anatomy.head).predictions.decoder
-        elif bias is not None and bool(bias.any()):
-            layer = Biased(layer, bias)
+        elif bias is not None or softcap is not None:
+            layer = OutputLayer(layer, bias, softcap)
         assert isinstance(layer, nn.Module)
         return layer
 

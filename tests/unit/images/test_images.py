@@ -172,7 +172,7 @@ def test_a_change_is_the_same_for_the_same_seed_and_keeps_the_size() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet", "convnext", "efficientnet"])
+@pytest.mark.parametrize("kind", ["vit", "deit", "dinov2", "resnet", "convnext", "efficientnet"])
 def test_cutting_a_batch_of_images_does_not_change_the_update(kind: str, tmp_path: Path) -> None:
     """BatchNorm runs on its stored statistics, which no update moves."""
     from tunesmith.train.accumulate import Piece, accumulate
@@ -206,7 +206,9 @@ def test_cutting_a_batch_of_images_does_not_change_the_update(kind: str, tmp_pat
     assert all(torch.equal(value, buffers[name]) for name, value in model.net.named_buffers())
 
 
-@pytest.mark.parametrize(("kind", "blocks"), [("vit", 2), ("resnet", 2), ("convnext", 2), ("efficientnet", None)])
+@pytest.mark.parametrize(
+    ("kind", "blocks"), [("vit", 2), ("deit", 2), ("dinov2", 2), ("resnet", 2), ("convnext", 2), ("efficientnet", None)]
+)
 def test_the_table_finds_the_blocks_of_vision_nets(kind: str, blocks: int | None, tmp_path: Path) -> None:
     model = ready(tiny.make_vision(tmp_path / kind, kind), tmp_path, method={"name": "top-layers", "layers": 1}).model
     found = anatomy.blocks(model.base, model.anatomy)
