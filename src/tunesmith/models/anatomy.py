@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Layout = Literal["packed", "padded"]
+Role = Literal["keys-values", "attention-end", "feed-forward-end"]
+_ROLES: dict[Role, tuple[str, ...]] = {
+    "attention-end": (
+        "attention.output.dense", "attention.dense", "self_attn.dense", "attn.c_proj", "attn.Wo", "Attention.o",
+        ".o_proj", ".out_proj", ".out_lin",
+    ),
+    "feed-forward-end": (
+        ".output.dense", ".down_proj", ".wo", ".lin2", ".fc2", "mlp.c_proj", ".dense_4h_to_h", "mlp.Wo", ".pwconv2",
+    ),
+    "keys-values": (
+        ".key", ".value", ".k_proj", ".v_proj", ".k", ".v", ".k_lin", ".v_lin", ".c_attn", ".query_key_value",
+        ".qkv_proj", ".Wqkv", ".key_proj", ".value_proj",
+    ),
+}  # fmt: skip
+"""How the paths of products end that have a role in their block; the first that fits counts. A product that makes
+queries with its keys and values has the role of these."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +210,11 @@ def linear_layers(base: nn.Module, anatomy: Anatomy) -> Iterator[tuple[str, nn.M
         for name, module in base.get_submodule(path).named_modules():
             if isinstance(module, nn.Linear | Conv1D):
                 yield f"{path}.{name}", module
+
+
+def role(path: str) -> Role | None:
+    """What a matrix product is for in its block, where that is one of the roles that methods ask for."""
+    return next((name for name, ends in _ROLES.items() if path.endswith(ends)), None)
 
 
 def token_logits(net: nn.Module, states: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from tunesmith.models import attention
 from tunesmith.models.bodies import Llama
 from tunesmith.models.decode import ROWS, decode
 from tunesmith.models.model import Model
+from tunesmith.models.prompt import with_prompt
 from tunesmith.models.seq2seq import Told, forced_start
 
 
@@ -88,6 +89,7 @@ def _stock(model: Model, prompts: Sequence[Tokens], most: int, stops: Sequence[i
     """Transformers' own loop: prompts are padded on the left, and rows wait for the longest answer."""
     tokenizer = model.text.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+    prompts = with_prompt(prompts, model.prefix)
     longest = max(len(prompt.ids) for prompt in prompts)
     ids = torch.tensor([[pad] * (longest - len(p.ids)) + list(p.ids) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts], device=model.device)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tunesmith.contracts import Pixels, Tokens
 from tunesmith.errors import ModelError
-from tunesmith.models import anatomy, bodies, vocabulary
+from tunesmith.models import anatomy, bodies, stock, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import FastLinear
@@ -23,6 +23,8 @@ from tunesmith.models.image import ImageReader
 from tunesmith.models.kept import Kept
 from tunesmith.models.matmul import BLAS, Matmul
 from tunesmith.models.noise import with_noise
+from tunesmith.models.padding import padded, padded_types
+from tunesmith.models.prompt import own_places, with_prompt
 from tunesmith.models.segments import Look, pairs
 from tunesmith.models.stream import Stream, stream_of
 from tunesmith.models.text import TextEncoder
@@ -67,14 +69,14 @@ class Model:
     """In half precision, what learns in full precision, by name: the optimizer moves these. Empty in full precision."""
     kept: Kept | None = None
     """What the frozen blocks made of rows, where that was kept."""
+    prefix: tuple[int, ...] = ()
+    """Virtual tokens before every row that is read."""
     noise: float = 0.0
     """Noise on the embeddings while the net learns."""
     checkpointing: bool = False
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
     fillers: int = 0
     """Tokens of filler that were computed so far."""
-    _stock_checkpointing: bool = field(default=False, repr=False)
-    _checked: bool = field(default=False, repr=False)
 
     @property
     def config(self) -> Any:
@@ -204,12 +206,18 @@ class Model:
 
     def states(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Last hidden states [tokens, width] of sequences end to end, and their lengths [rows]."""
+        lengths = [len(row.ids) for row in rows]
         if self.layout == "padded":
             ids, mask = self.padded(rows)
-            out = self.base(input_ids=ids, attention_mask=mask, **self._padded_types(rows, ids))
-            return out.last_hidden_state[mask.bool()], mask.sum(1)
-        stream = self.stream(rows)
-        return stream.of_rows(self._trunk(rows, stream, None)), stream.lengths
+            types = padded_types(with_prompt(rows, self.prefix), ids) if self._told_types() else None
+            out = self.base(input_ids=ids, attention_mask=mask, **({} if types is None else {"token_type_ids": types}))
+            states = out.last_hidden_state[mask.bool()]
+        else:
+            stream = self.stream(rows)
+            states = stream.of_rows(self._trunk(rows, stream, None))
+        if self.prefix:
+            states = states[own_places(lengths, len(self.prefix)).to(self.device)]
+        return states, torch.tensor(lengths, device=self.device)
 
     def states_at(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Last hidden states [positions, width] at positions of sequences end to end; the last block computes no
@@ -217,16 +225,14 @@ class Model:
         if self.layout == "padded":
             return self.states(rows)[0][positions.to(self.device)]
         stream = self.stream(rows)
+        if self.prefix:
+            positions = own_places([len(row.ids) for row in rows], len(self.prefix))[positions]
         index, back = torch.unique(stream.at(positions), return_inverse=True)
         look = Look(index.to(self.device), tuple(index.tolist()))
         return self._trunk(rows, stream, look)[back.to(self.device)]
 
     def label_logits(self, rows: Sequence[Tokens], positions: Tensor) -> Tensor:
         """Next-token logits [positions, vocabulary] at positions of sequences end to end; no others are computed."""
-        if self.layout == "padded":
-            ids, mask = self.padded(rows)
-            logits = self.net(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            return torch.as_tensor(logits[mask.bool()][positions.to(self.device)])
         return torch.as_tensor(self.output_layer(self.states_at(rows, positions)))
 
     @property
@@ -284,10 +290,12 @@ class Model:
         return None if self.stock else bodies.body_of(self.base, self.anatomy, self.matmul)
 
     def stream(self, rows: Sequence[Tokens]) -> Stream:
-        """Rows laid end to end; what they begin with in common once, where that changes nothing."""
+        """Rows with their prompt, laid end to end; what they begin with in common once, where that changes nothing."""
         exact = self.sharing and self.kept is None and self.anatomy.family == "decoder" and self.device.type == "cpu"
         share = exact and not self.draws()
-        made = stream_of(rows, self.anatomy.first_position, self.device, share=share, grid=self._grid())
+        made = stream_of(
+            with_prompt(rows, self.prefix), self.anatomy.first_position, self.device, share=share, grid=self._grid()
+        )
         self.fillers += made.filler
         return made
 
@@ -344,22 +352,11 @@ class Model:
             more: dict[str, Any] = {"start": start, "checkpointing": self.checkpointing, "embedded": embedded}
             return bodies.run(body, stream, self.depth, look, **more)
         self.lend_matmul()
-        net: Any = self.base
-        if self.checkpointing and not self._stock_checkpointing:
-            net.gradient_checkpointing_enable({"use_reentrant": False})
-        elif self._stock_checkpointing and not self.checkpointing:
-            net.gradient_checkpointing_disable()
-        self._stock_checkpointing = self.checkpointing
-        more = {"use_cache": False} if self.anatomy.family == "decoder" else {}
-        if stream.types is not None and self._told_types():
-            more["token_type_ids"] = stream.types[None]
-        more |= {"input_ids": stream.ids[None]} if embedded is None else {"inputs_embeds": embedded[None]}
-        out = self.base(position_ids=stream.positions[None], attention_mask=None, stream=stream, **more)
-        if not self._checked:
-            assert stream.calls == self.depth, f"attention ran in {stream.calls} of {self.depth} blocks"
-            self._checked = True
-        states = out.last_hidden_state[0]
-        return torch.as_tensor(states if look is None else states[look.index])
+        states = stock.run(
+            self.base, stream, self.depth, embedded, decoder=self.family == "decoder", typed=self._told_types(),
+            checkpointing=self.checkpointing,
+        )  # fmt: skip
+        return states if look is None else states[look.index]
 
     def _noisy(self, stream: Stream) -> Tensor | None:
         """Embeddings [tokens, width] with noise, while the net learns with it."""
@@ -383,16 +380,10 @@ class Model:
     def _told_types(self) -> bool:
         return int(getattr(self.config, "type_vocab_size", 0) or 0) > 1
 
-    def _padded_types(self, rows: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
-        if not (any(row.types for row in rows) and self._told_types()):
-            return {}
-        types = [[*(row.types or [0] * len(row.ids)), *[0] * (ids.shape[1] - len(row.ids))] for row in rows]
-        return {"token_type_ids": torch.tensor(types, device=self.device)}
-
     def padded(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-        """Ids and mask [rows, longest], padded at the end."""
-        longest = max(len(row.ids) for row in rows)
-        pad = self.text.tokenizer.pad_token_id or 0
-        ids = [list(row.ids) + [pad] * (longest - len(row.ids)) for row in rows]
-        mask = [[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in rows]
-        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+        """Ids and mask [rows, longest] of what is read, with its prompt; padded at the end."""
+        return self.padded_bare(with_prompt(rows, self.prefix))
+
+    def padded_bare(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """The same without the prompt: of what is written."""
+        return padded(rows, self.text.tokenizer.pad_token_id or 0, self.device)

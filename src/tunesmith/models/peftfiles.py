@@ -16,6 +16,8 @@ from tunesmith.models import adapted
 from tunesmith.models.adapted import Adapted
 from tunesmith.models.ia3 import Ia3Linear
 from tunesmith.models.lora import LoraLinear
+from tunesmith.models.model import Model
+from tunesmith.models.prompt import Prompted
 
 FILE = "adapter_model.safetensors"
 
@@ -47,6 +49,28 @@ def save_peft(
     config.task_type = task_type
     config.inference_mode = True
     config.save_pretrained(str(folder))
+    save_file(tensors, folder / FILE, metadata={"format": "pt"})
+
+
+def save_prompt(model: Model, folder: Path, *, base_name: str, task_type: str) -> None:
+    """Write the virtual tokens of a net that writes as the PEFT library's prompt tuning."""
+    import peft
+    from safetensors.torch import save_file
+
+    prompted = next(module for module in model.net.modules() if isinstance(module, Prompted))
+    count, width = prompted.prompt.shape
+    config: Any = peft.PromptTuningConfig(
+        task_type=task_type,
+        num_virtual_tokens=count,
+        token_dim=width,
+        num_transformer_submodules=1,
+        num_layers=model.depth,
+        num_attention_heads=int(getattr(model.config, "num_attention_heads", 1)),
+        base_model_name_or_path=base_name,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    tensors = {"prompt_embeddings": prompted.prompt.detach().contiguous().cpu()}
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
 
 

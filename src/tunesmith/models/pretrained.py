@@ -70,9 +70,9 @@ def model_of(
             hint=f"set it to {limit} or less",
         )
     if kind == "seq2seq-lm":
-        text = TextEncoder(tokenizer, max_tokens or limit, _start_of(net, source), str(config.model_type))
+        text = TextEncoder(tokenizer, max_tokens or limit, _start_of(net, source), str(config.model_type), limit)
     else:
-        text = TextEncoder(tokenizer, max_tokens or limit)
+        text = TextEncoder(tokenizer, max_tokens or limit, context=limit)
     if pooling == "last" and tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
     return Model(

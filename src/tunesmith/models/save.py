@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tunesmith.errors import StorageError
-from tunesmith.models import adapted, peftfiles
+from tunesmith.models import adapted, ownfiles, peftfiles
 from tunesmith.models.gates import put_back
 from tunesmith.models.heads import Embedder, Pooled, PooledClassifier
 from tunesmith.models.image import ImageReader
@@ -35,7 +35,7 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
         temporary.mkdir(parents=True)
         try:
             _net(model, temporary)
-            if isinstance(model.net, Pooled):
+            if isinstance(model.net, Pooled) and not ownfiles.needed(model):
                 _sentence_modules(model, model.net, temporary)
         except SafetensorError as fault:  # its writer wraps what the disk says
             shutil.rmtree(temporary, ignore_errors=True)
@@ -43,7 +43,8 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
                 f"cannot write the model: {fault}", where=str(folder), hint="free some space, then `tunesmith resume`"
             ) from None
         _tokenizer(model, temporary)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        more = ownfiles.how_to(model) if ownfiles.needed(model) else ""
+        (temporary / "README.md").write_text(card + more, encoding="utf-8")
         as_text = json.dumps(task, indent=2, ensure_ascii=False)
         (temporary / "task.json").write_text(as_text + "\n", encoding="utf-8")
         if labels:
@@ -58,8 +59,15 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
 
 
 def _net(model: Model, folder: Path) -> None:
+    pooled = isinstance(model.net, Pooled)
+    if ownfiles.needed(model):
+        whole = ["head"] if isinstance(model.net, PooledClassifier) else [] if pooled else _learned_whole(model)
+        ownfiles.save(model, folder, _base_name(model), whole)
+        return
+    if ownfiles.prompt_of(model.net) is not None:
+        peftfiles.save_prompt(model, folder, base_name=_base_name(model), task_type=str(_task_type(model)))
+        return
     if any(True for _ in adapted.found(model.net)):
-        pooled = isinstance(model.net, Pooled)
         peftfiles.save_peft(
             model.net,
             "encoder" if pooled else "",

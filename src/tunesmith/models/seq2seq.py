@@ -169,7 +169,7 @@ def answer_states(model: Model, sources: Sequence[Tokens], targets: Sequence[Tok
     net: Any = model.net
     model.lend_matmul()
     ids, mask = model.padded(sources)
-    written, there = model.padded(targets)
+    written, there = model.padded_bare(targets)
     kind = model.config.model_type
     if kind in ("t5", "mt5", "encoder-decoder"):
         read = net.encoder(input_ids=ids, attention_mask=mask).last_hidden_state

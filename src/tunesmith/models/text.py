@@ -30,6 +30,8 @@ class TextEncoder:
     """Of an encoder-decoder: the token that its decoder begins with."""
     model_type: str = ""
     """Of an encoder-decoder: its family, which decides the words before a text."""
+    context: int | None = None
+    """Tokens that the model reads at most; None where that is `max_tokens`."""
 
     def __post_init__(self) -> None:
         backend = self.backend
@@ -42,6 +44,11 @@ class TextEncoder:
         # A tokenizer.json may carry truncation and padding of its own (MiniLM's cuts at 128): ours is counted.
         backend.no_truncation()
         backend.no_padding()
+
+    @property
+    def limit(self) -> int:
+        """Tokens that the model reads at most."""
+        return self.context or self.max_tokens
 
     @property
     def backend(self) -> Any:

@@ -248,3 +248,73 @@ def test_frozen_adapters_are_part_of_what_a_kept_trunk_is_known_by(decoder: Path
     assert isinstance(last, LoraLinear)
     last.lora_B.data += 0.1  # learns: is in no table
     assert adapted.frozen_sum(plain.net) == sums[0]
+
+
+def _opened(folder: Path) -> dict[str, Any]:
+    """What the lines of code in a saved folder's README leave behind."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), names)
+    return names
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "prompt-tuning"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_lines_in_the_readme_open_a_saved_classifier_without_tunesmith(
+    method: str, pooling: str, encoder: Path, tmp_path: Path
+) -> None:
+    from tunesmith.models import save
+
+    made = ready(encoder, tmp_path, method)
+    recipe = made.recipe.model_copy(update={"model": made.recipe.model.model_copy(update={"pooling": pooling})})
+    model = moved(prepare(recipe).model)
+    save.save(model, tmp_path / "saved", ("a",), "# card\n", {})
+    names = _opened(tmp_path / "saved")
+    net = names["net"].eval()
+    ids = torch.tensor([ROWS[1].ids])
+    read = {"inputs_embeds": names["embedded"](ids)} if method == "prompt-tuning" else {"input_ids": ids}
+    with torch.no_grad():
+        wanted = model.class_logits([ROWS[1]])[0]
+        if pooling == "mean":
+            found = names["logits"](net(**read).last_hidden_state[0][len(model.prefix) :])
+        elif method == "prompt-tuning":
+            states = net.base_model(**read).last_hidden_state[:, len(model.prefix) :]
+            found = net.classifier(net.base_model.pooler(states))[0]
+        else:
+            found = net(**read).logits[0]
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bottleneck_begins_as_nothing_and_is_the_same_in_stock_blocks_and_by_the_readme(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from tunesmith.models import save
+
+    path = request.getfixturevalue(family)
+    bare = ready(path, tmp_path, "full").model
+    model = ready(path, tmp_path, {"name": "bottleneck", "width": 7}).model
+    model.net.eval()
+    bare.net.eval()
+    with torch.no_grad():
+        assert torch.allclose(model.states(ROWS)[0], bare.states(ROWS)[0], atol=2e-5)
+        learned = moved(model).states(ROWS)[0]
+        assert not torch.allclose(learned, bare.states(ROWS)[0], atol=1e-2)
+        model.stock = True
+        assert torch.allclose(model.states(ROWS)[0], learned, atol=2e-5)
+        save.save(model, tmp_path / "saved", (), "# card\n", {})
+        net = _opened(tmp_path / "saved")["net"].eval()
+        states = net(input_ids=torch.tensor([ROWS[2].ids]), output_hidden_states=True).hidden_states[-1][0]
+        assert torch.allclose(states, learned[-len(ROWS[2].ids) :], atol=2e-5)
+    with pytest.raises(ModelError, match="cannot be merged"):
+        adapted.merge(model.net)
+
+
+def test_bottlenecks_stand_where_they_are_asked_for(encoder: Path, tmp_path: Path) -> None:
+    def places(**options: Any) -> list[str]:
+        return [
+            path for path, _ in adapted.found(ready(encoder, tmp_path, {"name": "bottleneck", **options}).model.net)
+        ]
+
+    assert len(places()) == 4 and len(places(behind="feed-forward")) == 2
+    assert [path.split("layer.")[1] for path in places(layers=1)] == ["1.attention.output.dense", "1.output.dense"]
