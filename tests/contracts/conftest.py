@@ -48,7 +48,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def values(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     def make(task: str, family: str, method: str, **changes: Any) -> dict[str, Any]:
         model = request.getfixturevalue(family.replace("-", "_"))
+        if method == "peft":
+            changes = {"method": {"name": "peft", "type": "LOHA", "config": {"r": 4, "alpha": 8}}, **changes}
+        else:
+            changes = {"method": method, **changes}
         rows = samples.write(task, tmp_path)
-        return tiny.recipe_values(model, rows, tmp_path / "runs", task=task, method=method, **changes)
+        return tiny.recipe_values(model, rows, tmp_path / "runs", task=task, **changes)
 
     return make

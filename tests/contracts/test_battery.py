@@ -141,12 +141,13 @@ def test_a_run_learns_restores_and_answers_the_same(values: Any, task: str, fami
         "head": 1e-2 if task == "text-regression" else 5e-2,
         "ia3": 0.1,
         "prompt-tuning": 0.1,
+        "peft": 1e-2,
         "bottleneck": 1e-3 if task == "retrieval" else 3e-3,
         "bitfit": 1e-2,
     }.get(method, 3e-3)
     epochs = {"encoder": 20, "encoder-decoder": 12}.get(family, 20 if task in samples.LABELLED else 6)
     if method == "ia3" or family == "encoder":  # a random trunk, through few numbers
-        epochs *= {"lora": 2, "ia3": 2, "bitfit": 6, "bottleneck": 2}.get(method, 1)
+        epochs *= {"lora": 2, "ia3": 2, "bitfit": 6, "bottleneck": 2, "peft": 3}.get(method, 1)
     made = values(task, family, method, train__epochs=epochs, train__learning_rate=rate, evaluate__answers=2)
     directory, prepared = run.begin(recipefile.build(made), None, [])
     events = list(run.go(directory, prepared))

@@ -84,7 +84,10 @@ class Llama:
         """Whether every piece is one that `fused.py` knows."""
         attn, mlp = block.self_attn, block.mlp
         layers = (attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-        return all(map(known, layers)) and self.base.config.hidden_act == "silu"
+        norms = [block.input_layernorm, block.post_attention_layernorm, self.base.norm]
+        norms += [attn.q_norm, attn.k_norm] if hasattr(attn, "q_norm") else []
+        plain = all(hasattr(norm, "variance_epsilon") for norm in norms)  # not one in another's adapter
+        return plain and all(map(known, layers)) and self.base.config.hidden_act == "silu"
 
     def begin(self, stream: Stream, embedded: Tensor | None = None) -> Tensor:
         """Token embeddings."""

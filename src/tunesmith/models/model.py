@@ -71,6 +71,8 @@ class Model:
     """What the frozen blocks made of rows, where that was kept."""
     prefix: tuple[int, ...] = ()
     """Virtual tokens before every row that is read."""
+    peft: Any = None
+    """The PEFT library's model around the net, where its adapters are in it."""
     noise: float = 0.0
     """Noise on the embeddings while the net learns."""
     checkpointing: bool = False

@@ -79,10 +79,12 @@ def _config(modules: dict[str, Adapted]) -> Any:
     import peft
 
     first = next(iter(modules.values()))
-    target = _pattern(list(modules))
+    target = pattern_of(list(modules))
     if isinstance(first, Ia3Linear):
         fed = [path for path, module in modules.items() if isinstance(module, Ia3Linear) and module.reads]
-        return peft.IA3Config(target_modules=target, feedforward_modules=_pattern(fed) if fed else [], **first.config())
+        return peft.IA3Config(
+            target_modules=target, feedforward_modules=pattern_of(fed) if fed else [], **first.config()
+        )
     usual = first.config()
     ranks, alphas = {}, {}
     for path, module in modules.items():
@@ -142,7 +144,7 @@ def _tail(name: str) -> str:
     return match.group(0) if match else name
 
 
-def _pattern(paths: list[str]) -> str:
+def pattern_of(paths: list[str]) -> str:
     """One regular expression that matches these paths and, of a net of this kind, no others."""
     split = [re.fullmatch(r"(.*)\.(\d+)\.(.*)", path) for path in paths]
     assert all(split), "adapters stand in numbered blocks"

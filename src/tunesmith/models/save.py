@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tunesmith.errors import StorageError
-from tunesmith.models import adapted, ownfiles, peftfiles
+from tunesmith.models import adapted, anypeft, ownfiles, peftfiles
 from tunesmith.models.gates import put_back
 from tunesmith.models.heads import Embedder, Pooled, PooledClassifier
 from tunesmith.models.image import ImageReader
@@ -63,6 +63,9 @@ def _net(model: Model, folder: Path) -> None:
     if ownfiles.needed(model):
         whole = ["head"] if isinstance(model.net, PooledClassifier) else [] if pooled else _learned_whole(model)
         ownfiles.save(model, folder, _base_name(model), whole)
+        return
+    if model.peft is not None:
+        anypeft.save(model, folder, _base_name(model), [] if pooled else _learned_whole(model))
         return
     if ownfiles.prompt_of(model.net) is not None:
         peftfiles.save_prompt(model, folder, base_name=_base_name(model), task_type=str(_task_type(model)))
