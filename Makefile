@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test battery check format bench docs clean
+.PHONY: quickstart test battery test-matrix check format bench docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ test: $(VENV)/.installed
 # Every case of the battery; `make test` runs a sample of them.
 battery: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/contracts --whole
+
+# Every architecture with every task and method; `make test` runs a sample of them.
+test-matrix: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/contracts/test_matrix.py --whole
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import tiny
+from tunesmith.models import pretrained
 
 # Tiny nets are quickest on one thread; the variable is for the processes that tests start, whose bits are compared.
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -18,6 +21,14 @@ torch.set_num_threads(1)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="run every case of the battery")
     parser.addoption("--battery-seed", type=int, default=0, help="which sample of its cases runs otherwise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_library() -> Iterator[None]:
+    """The library that multiplies is chosen once: on a busy machine two runs whose bits are compared could differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "fastest", functools.cache(pretrained.fastest))
+        yield
 
 
 @pytest.fixture(scope="session")

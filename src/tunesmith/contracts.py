@@ -257,8 +257,11 @@ class Task(Protocol):
     """Kinds of pretrained model that can do it: `encoder`, `decoder`, `vision`."""
     probed: ClassVar[bool] = True
     """Whether `base` fits a head on the frozen states, where a net has one."""
-    joint: ClassVar[bool] = False
-    """Whether the loss is of all rows of an update together, from what `represent` makes of each."""
+
+    @property
+    def joint(self) -> bool:
+        """Whether the loss is of all rows of an update together, from what `represent` makes of each."""
+        return False
 
     def watched(self, scores: Mapping[str, float]) -> Metric:
         """The metric that picks the best checkpoint, one of those that a look at the validation rows gives."""
@@ -281,8 +284,7 @@ class Task(Protocol):
         """The pretrained net with this task's head."""
 
     def gather(self, rows: Sequence[Row], model: Model, purpose: Purpose) -> Sequence[Row]:
-        """The rows of a split with what only all of them together can tell, or the untuned model (negatives,
-        candidates): as many, in the same order."""
+        """The rows of a split with what only all of them, or the untuned model, can tell (negatives); as many."""
         return rows
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
@@ -302,7 +304,7 @@ class Task(Protocol):
         return examples
 
     def groups(self, rows: Sequence[Row]) -> Sequence[int] | None:
-        """The group of each training row, where all groups are to be drawn equally often."""
+        """The group of each training row, where groups are to be drawn equally often; of a joint task, side by side."""
         return None
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
@@ -342,6 +344,10 @@ class Task(Protocol):
         """Scores that depend on the order of rows: values of the measures in `each` [rows, width], and how often each
         row was drawn [replicates, rows] -> score [replicates]."""
         return {}
+
+    def refit(self, model: Model, rows: Sequence[Row]) -> None:
+        """Before every look at the validation rows: fit to the training rows what no update learns."""
+        return
 
     def settle(self, rows: Sequence[Row], outputs: Outputs) -> Task:
         """What only a tuned model's outputs on validation rows can tell (thresholds): a new task."""

@@ -79,7 +79,8 @@ class Prepared:
         groups = tuple(self.task.groups(self.train_rows) or ())
         weights = tuple(part.weight for part in self.recipe.data.parts())
         if all(weight == 1 for weight in weights):
-            return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle, groups)
+            pairs = self.task.joint and bool(groups)
+            return Plan(len(self.train_rows), train.batch_size, train.seed, train.shuffle, groups, pairs=pairs)
         if groups:
             raise RecipeError(
                 "the sources' weights and balanced sampling both say how often a row comes",
@@ -246,11 +247,12 @@ def prepare(
     found = gather(found, model)
     method.apply(model, recipe.train.seed)
     freeze(model, recipe.train.freeze)
-    if recipe.model.head == "probe" and not model.fresh <= {name for name, _ in model.trained()}:
+    fitted = recipe.model.head == "probe" or (type(found.task).refit is not Task.refit and found.task.joint)
+    if fitted and not model.fresh <= {name for name, _ in model.trained()}:
         raise RecipeError(
-            "a head that begins as the probe and does not learn would be in no checkpoint",
+            "a head that is fitted, not learned, would be in no checkpoint where it is frozen",
             where="train.freeze",
-            hint="freeze less, or leave `model.head: probe` out",
+            hint="freeze less",
         )
     if recipe.train.noise:
         _refuse_noise(model)

@@ -196,6 +196,8 @@ def _work(state: _State, stop: Callable[[], bool]) -> Iterator[Event]:
     yield from map(Warned, _cautions(prepared))
 
     def look() -> dict[str, float]:
+        task.refit(model, prepared.train_rows)
+        model.keep_fitted()
         with nullcontext() if average is None else average.in_place():
             return value_of(task, judge(model, task, prepared.splits.rows["validation"], answers=0).measured)
 

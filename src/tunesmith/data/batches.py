@@ -27,6 +27,8 @@ class Plan:
     comes once."""
     weights: tuple[float, ...] = ()
     """How often the rows of each group come in an epoch; empty where groups are drawn equally often."""
+    pairs: bool = False
+    """Two rows of a group stand side by side, and each row comes once: so that an update has rows that are alike."""
     orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
     """The order of an epoch, once it was asked for; of the last two."""
 
@@ -53,7 +55,9 @@ class Plan:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self.weights:
             return _weighted(self.groups, self.weights, self.seed, epoch, self.shuffle)
-        if self.groups:
+        if self.pairs and self.shuffle:
+            return _paired(self.groups, self.seed, epoch)
+        if self.groups and not self.pairs:
             return _balanced(self.groups, self.seed, epoch)
         if self.shuffle:
             return np.random.default_rng((self.seed, epoch)).permutation(self.rows)
@@ -74,6 +78,16 @@ def _balanced(groups: tuple[int, ...], seed: int, epoch: int) -> NDArray[np.int6
         rounds = [rng.permutation(rows) for _ in range(-(-int(share) // len(rows)))]
         drawn.append(np.concatenate(rounds)[:share] if rounds else rows[:0])
     return rng.permutation(np.concatenate(drawn))
+
+
+def _paired(groups: tuple[int, ...], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Every row once, two of a group together; those that are left without another of theirs come last."""
+    rng = np.random.default_rng((seed, epoch))
+    held = np.array(groups)
+    mixed = [rng.permutation(np.flatnonzero(held == name)) for name in np.unique(held)]
+    pairs = np.concatenate([rows[: len(rows) // 2 * 2].reshape(-1, 2) for rows in mixed])
+    alone = np.concatenate([rows[len(rows) // 2 * 2 :] for rows in mixed])
+    return np.concatenate([rng.permutation(pairs).flatten(), rng.permutation(alone)])
 
 
 def _sizes(groups: tuple[int, ...], weights: tuple[float, ...]) -> list[int]:

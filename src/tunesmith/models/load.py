@@ -212,8 +212,9 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     device = pick_device()
     reads = ImageReader(processor)
     return Model(
-        net.to(device).eval(), reads, "image-classifier", parts, source, frozenset(fresh), device, layout=parts.layout
-    )
+        net.to(device).eval(), reads, "image-classifier", parts, source, device, layout=parts.layout,
+        fresh=frozenset(fresh),
+    )  # fmt: skip
 
 
 def _rename(config: Any, labels: tuple[str, ...]) -> bool:

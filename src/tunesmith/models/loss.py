@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from tunesmith.contracts import Tokens
 from tunesmith.models.heads import OutputLayer
@@ -127,6 +127,18 @@ def row_losses(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -
     """Cross entropy of each row: logits [rows, labels] -> [rows]; 0 where the target is -1."""
     wanted = torch.tensor(list(targets), device=logits.device)
     return cross_entropy(fine(logits), wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
+
+
+def contrast(vectors: Tensor, targets: Sequence[int], temperature: float) -> Tensor:
+    """Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362) of each row [rows]: how likely its like are
+    to be chosen among all others by their cosines over a temperature, from vectors [rows, width]. 0 for a row that has
+    no like."""
+    unit = normalize(fine(vectors), dim=1)
+    wanted = torch.tensor(list(targets), device=vectors.device)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    logs = (unit @ unit.T / temperature).masked_fill(itself, float("-inf")).log_softmax(-1)
+    alike = (wanted[:, None] == wanted) & ~itself & (wanted >= 0)[:, None]
+    return -logs.masked_fill(~alike, 0.0).sum(1) / alike.sum(1).clamp(min=1)
 
 
 def divergence(first: Tensor, second: Tensor) -> Tensor:

@@ -6,21 +6,21 @@ Both layouts give flat states [tokens, width] of sequences end to end, so nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.contracts import Pixels, Tokens
-from tunesmith.errors import ModelError
 from tunesmith.models import anatomy, bodies, stock, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import FastLinear
-from tunesmith.models.heads import Embedder, OutputLayer, Pooled, PooledClassifier, mean_of_rows
+from tunesmith.models.heads import OutputLayer, Pooled, PooledClassifier, mean_of_rows
 from tunesmith.models.image import ImageReader
 from tunesmith.models.kept import Kept
+from tunesmith.models.learner import Learner
 from tunesmith.models.matmul import BLAS, Matmul
 from tunesmith.models.noise import with_noise
 from tunesmith.models.padding import padded, padded_types
@@ -45,17 +45,14 @@ Pooling = Literal["mean", "cls", "last"]
 
 
 @dataclass
-class Model:
+class Model(Learner):
     """A net, how it reads text, and which of its parameters are new."""
 
-    net: nn.Module
     reads: TextEncoder | ImageReader
     """What rows go through before they reach the net."""
     kind: Kind
     anatomy: Anatomy
     source: Source
-    fresh: frozenset[str]
-    """Names of the parameters that no pretrained value was loaded for."""
     device: torch.device
     pooling: Pooling | None = None
     layout: Layout = "packed"
@@ -65,8 +62,6 @@ class Model:
     """Compute what rows begin with in common once, where that is exact."""
     stock: bool = False
     """Run the stock blocks even where `bodies.py` knows their shape: what its tests compare with."""
-    masters: dict[str, nn.Parameter] = field(default_factory=dict)
-    """In half precision, what learns in full precision, by name: the optimizer moves these. Empty in full precision."""
     kept: Kept | None = None
     """What the frozen blocks made of rows, where that was kept."""
     prefix: tuple[int, ...] = ()
@@ -114,60 +109,6 @@ class Model:
         """Blocks of the trunk."""
         return len(anatomy.blocks(self.base, self.anatomy))
 
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """What learns, by name. A tensor that two modules share is named once."""
-        return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
-
-    def state(self) -> dict[str, Tensor]:
-        """What a run changed: trained tensors, which rows of a table they are, what adapters began as."""
-        rows = {f"{path}.{vocabulary.IDS}": table.get_buffer(vocabulary.IDS) for path, table in self._tables()}
-        rows |= {name: buffer for name, buffer in self.net.named_buffers() if name.endswith((".start_A", ".start_B"))}
-        return {name: parameter.detach() for name, parameter in self.learned()} | rows
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Put a run's tensors back, by name. Raises ModelError when they are not the ones this net trains."""
-        for name in state:
-            path, _, last = name.rpartition(".")
-            if last == vocabulary.IDS and isinstance(self.net.get_submodule(path), nn.Embedding):
-                vocabulary.put(self.net, path, state[name].to(self.device))
-        mine = self.state()
-        if mine.keys() != state.keys():
-            odd = sorted(mine.keys() ^ state.keys())
-            raise ModelError(f"the saved tensors are not those of this net: {', '.join(odd[:3])} ...")
-        with torch.no_grad():
-            for name, parameter in mine.items():
-                parameter.copy_(state[name])
-        self.spread()
-
-    def learned(self) -> list[tuple[str, nn.Parameter]]:
-        """What the optimizer moves, by name: what learns, or its masters."""
-        return list(self.masters.items()) or self.trained()
-
-    def halve(self) -> None:
-        """Go on in bfloat16, with masters in full precision for what learns. Buffers stay: positions come from them."""
-        self.masters = {name: nn.Parameter(p.detach().float().clone()) for name, p in self.trained()}
-        for parameter in self.net.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
-
-    def collect(self) -> None:
-        """Add the gradients of a backward to those of the masters, in full precision."""
-        for name, parameter in self.trained() if self.masters else ():
-            if parameter.grad is not None:
-                master, grad = self.masters[name], parameter.grad.float()
-                master.grad = grad if master.grad is None else master.grad.add_(grad)
-                parameter.grad = None
-
-    def spread(self) -> None:
-        """Take the masters' values over into the net."""
-        with torch.no_grad():
-            for name, parameter in self.trained() if self.masters else ():
-                parameter.copy_(self.masters[name])
-
-    def forget_gradients(self) -> None:
-        """Drop every gradient."""
-        for _, parameter in (*self.trained(), *self.masters.items()):
-            parameter.grad = None
-
     def narrow_vocabulary(self, ids: Iterable[int]) -> None:
         """Let only the embeddings of these tokens learn, where the table learns at all: the others have no gradient.
         The two halves of an encoder-decoder share theirs, or learn it for other tokens: it stays whole."""
@@ -177,21 +118,6 @@ class Model:
         table = net.get_input_embeddings()
         path = next(name for name, module in self.net.named_modules() if module is table)
         vocabulary.narrow(self.net, path, ids)
-
-    def _tables(self) -> list[tuple[str, vocabulary.RowsInUse]]:
-        return list(vocabulary.found(self.net))
-
-    def sizes(self) -> tuple[int, int]:
-        """(parameters that learn, all parameters); a table of which only the rows in use move counts whole."""
-        doubled = sum(table.rows.numel() for _, table in self._tables())
-        still = sum(table.table.weight.numel() for _, table in self._tables()) - doubled
-        learns = sum(p.numel() for _, p in self.trained())
-        return learns + still, sum(p.numel() for p in self.net.parameters()) - doubled
-
-    def freeze(self) -> None:
-        """Nothing learns but what is new: where every method starts."""
-        for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(name in self.fresh)
 
     def head_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """The net's children beside its base model: its head."""
@@ -263,8 +189,7 @@ class Model:
         return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, ends - lengths))
 
     def embeddings(self, rows: Sequence[Tokens]) -> Tensor:
-        """Pooled states [rows, width] of an embedder, not yet brought to length 1."""
-        assert isinstance(self.net, Embedder), "this model makes no embeddings"
+        """Pooled states [rows, width], not yet brought to length 1."""
         if self.pooling == "mean":
             return mean_of_rows(*self.states(rows))
         lengths = torch.tensor([len(row.ids) for row in rows])
@@ -281,6 +206,17 @@ class Model:
         assert isinstance(self.reads, ImageReader), "this model reads no images"
         pixels = torch.stack([self.reads.pixels(image) for image in images])
         return torch.as_tensor(self.net(pixel_values=pixels.to(self.device, next(self.net.parameters()).dtype)).logits)
+
+    def image_features(self, images: Sequence[Pixels]) -> Tensor:
+        """What the last linear layer reads [images, width]."""
+        head = [module for module in self.net.modules() if isinstance(module, nn.Linear)][-1]
+        read: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+        try:
+            self.image_logits(images)
+        finally:
+            hook.remove()
+        return read[0]
 
     def masked_logits(self, rows: Sequence[Tokens]) -> Tensor:
         """Logits [trained tokens, vocabulary] of sequences end to end."""

@@ -81,11 +81,11 @@ def model_of(
         kind,
         parts,
         source,
-        frozenset(fresh),
         device,
         pooling,
         parts.layout,
         fastest(device),
+        fresh=frozenset(fresh),
     )
 
 
@@ -143,6 +143,13 @@ def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dic
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
         reason = str(fault).splitlines()[0]
+        if reason.startswith("Unrecognized configuration class"):
+            raise ModelError(
+                f"Transformers has no class `{auto.replace('AutoModel', '...')}` for the architecture "
+                f"`{config.model_type}`",
+                where="model",
+                hint="take a model of another architecture for this task",
+            ) from None
         raise ModelError(f"the model's weights cannot be used: {reason}", where=str(source.folder)) from None
     odd = [entry[0] if isinstance(entry, tuple) else entry for entry in report.get("mismatched_keys") or ()]
     return net, {*report["missing_keys"], *odd}

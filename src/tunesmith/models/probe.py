@@ -91,13 +91,8 @@ def fit_image_probe(model: Model, images: Sequence[Pixels], targets: Sequence[in
     """Logistic regression on what the head of a vision net reads."""
     model.net.eval()
     head = [module for module in model.net.modules() if isinstance(module, torch.nn.Linear)][-1]
-    read: list[Any] = []
-    hook = head.register_forward_pre_hook(lambda _, given: read.append(given[0].double().cpu().numpy()))
-    try:
-        for at in range(0, len(images), _IMAGES):
-            model.image_logits(images[at : at + _IMAGES])
-    finally:
-        hook.remove()
+    pieces = [images[at : at + _IMAGES] for at in range(0, len(images), _IMAGES)]
+    read = [model.image_features(piece).double().cpu().numpy() for piece in pieces]
     fit_linear(head, np.concatenate(read), targets)
 
 

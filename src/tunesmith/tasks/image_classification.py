@@ -26,10 +26,12 @@ from tunesmith.contracts import (
     Sums,
     Vector,
 )
-from tunesmith.errors import DataError
-from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification, refuse_contrast
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tunesmith.models.catalog import Source
     from tunesmith.models.model import Model
     from tunesmith.recipe import Recipe
@@ -65,6 +67,15 @@ class ImageClassification(TextClassification):
     """Put a box of another image of the update into each: its area is drawn from Beta(cutmix, cutmix). 1 is usual. With
     `mixup` too, each image gets one or the other."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.contrast and (self.mixup or self.cutmix):
+            raise RecipeError(
+                "`contrast` draws images of one label together, and one mixed of two has none",
+                where="task.contrast",
+                hint="leave `mixup` and `cutmix` out",
+            )
+
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """The image must be there and readable, the label one plain value."""
         from tunesmith.models.image import open_image
@@ -89,6 +100,8 @@ class ImageClassification(TextClassification):
         """The pretrained net with one logit per label."""
         from tunesmith.models.load import load_image_classifier
 
+        if self.contrast:
+            refuse_contrast(options, linear=True)
         return load_image_classifier(source, options.model, self.labels, seed)
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
@@ -144,6 +157,10 @@ class ImageClassification(TextClassification):
     def logits(self, model: Model, examples: Sequence[Example]) -> Any:
         """[rows, labels]"""
         return model.image_logits([example.parts["image"] for example in examples])
+
+    def represent(self, model: Model, examples: Sequence[Example]) -> Tensor:
+        """What the head reads of each image."""
+        return model.image_features([example.parts["image"] for example in examples])
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """As for texts, and whether the label is among the five likeliest."""

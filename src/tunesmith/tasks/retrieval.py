@@ -61,7 +61,6 @@ class Retrieval(Ranked):
         "score": Column("a number: how alike the two texts are", required=False, names=("similarity",), target=True),
     }
     families: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
-    joint: ClassVar[bool] = True
     each: ClassVar[tuple[str, ...]] = ("said", "gold")
 
     scale: Annotated[float, Gt(0)] = 20.0
@@ -91,6 +90,11 @@ class Retrieval(Ranked):
         """The query, and what else may be there; of scored pairs, both texts."""
         both = ("query", "document")
         return {name: self.columns[name] for name in both} if self.scored else super().asked()
+
+    @property
+    def joint(self) -> bool:
+        """Other rows' documents are the wrong ones."""
+        return True
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """As Ranked; a score must be a number, and stands for one document."""

@@ -27,15 +27,21 @@ from tunesmith.contracts import (
     Task,
     Vector,
 )
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.metrics import ranking
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tunesmith.models.catalog import Source
     from tunesmith.models.model import Model
     from tunesmith.recipe import Recipe
 
 LABEL_NAMES = ("labels", "category", "class", "intent", "sentiment", "topic", "target")
+
+
+_TEMPERATURE = 0.1
+"""Of the contrast: what cosines are divided by."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class TextClassification(Task):
     """Every row is run twice with other dropout masks, and what the two answers differ by is a part of the loss, this
     many times (R-Drop, Wu et al. 2021, arXiv:2106.14448); 1 to 5 are usual. 0 runs rows once."""
 
+    contrast: bool = False
+    """Texts of one label are drawn together and those of others apart, by all pairs of a batch; before each look at the
+    validation rows the head is fitted at once to what they have become (SetFit's idea, Tunstall et al. 2022,
+    arXiv:2209.11055). For few rows of each label."""
+
     labels: tuple[str, ...] = field(default=(), metadata={"option": False})
     """In alphabetical order."""
 
@@ -72,6 +83,19 @@ class TextClassification(Task):
     """Of each label among the training rows."""
 
     each: ClassVar[tuple[str, ...]] = ("chances", "truth")
+
+    def __post_init__(self) -> None:
+        if self.contrast and (self.balance != "none" or self.focus or self.smoothing or self.r_drop):
+            raise RecipeError(
+                "with `contrast` there is no cross entropy for `balance`, `focus`, `smoothing` or `r_drop` to change",
+                where="task.contrast",
+                hint="leave them out",
+            )
+
+    @property
+    def joint(self) -> bool:
+        """All pairs of an update."""
+        return self.contrast
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """The text must be a text that is not blank, the label one plain value."""
@@ -125,7 +149,10 @@ class TextClassification(Task):
         """The pretrained net with one logit per label."""
         from tunesmith.models.load import load_classifier
 
-        return load_classifier(source, options.model, self.labels, options.data.max_tokens, seed)
+        model = load_classifier(source, options.model, self.labels, options.data.max_tokens, seed)
+        if self.contrast:
+            refuse_contrast(options, linear=model.pooling in ("mean", "last"))
+        return model
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
         """One example; the target is the label's number, or -1 for a label that training never saw."""
@@ -141,7 +168,8 @@ class TextClassification(Task):
 
     def groups(self, rows: Sequence[Row]) -> Sequence[int] | None:
         """The labels, where they are to be drawn equally often."""
-        return [self.labels.index(row["label"]) for row in rows] if self.balance == "sampling" else None
+        wanted = self.contrast or self.balance == "sampling"
+        return [self.labels.index(row["label"]) for row in rows] if wanted else None
 
     def weights(self, examples: Sequence[Example]) -> dict[str, float]:
         """Every row counts once, or by its label's weight."""
@@ -156,6 +184,8 @@ class TextClassification(Task):
         differ by."""
         from tunesmith.models.loss import divergence
 
+        if self.contrast:
+            return self.joint_loss(self.represent(model, examples), examples)
         logits = self.logits(model, examples)
         losses = self.losses_of(logits, examples)
         if self.r_drop and model.draws():
@@ -163,6 +193,22 @@ class TextClassification(Task):
             weights = losses.new_tensor([self.weights([example])["loss"] for example in examples])
             losses = (losses + self.losses_of(again, examples)) / 2 + self.r_drop * weights * divergence(logits, again)
         return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
+
+    def represent(self, model: Model, examples: Sequence[Example]) -> Tensor:
+        """What the head reads of each text."""
+        return model.embeddings([example.parts["text"] for example in examples])
+
+    def joint_loss(self, vectors: Tensor, examples: Sequence[Example]) -> dict[str, Loss]:
+        """How far texts of a label are from being each other's nearest."""
+        from tunesmith.models.loss import contrast
+
+        losses = contrast(vectors, [example.target for example in examples], _TEMPERATURE)
+        return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
+
+    def refit(self, model: Model, rows: Sequence[Row]) -> None:
+        """The head, to what the texts of the training rows have become."""
+        if self.contrast:
+            self.base(model, rows)
 
     def losses_of(self, logits: Any, examples: Sequence[Example]) -> Any:
         """[rows], weighted"""
@@ -307,6 +353,23 @@ class TextClassification(Task):
         probabilities = dict.fromkeys(self.labels, 0.0) | dict(zip(map(str, names), map(float, line), strict=True))
         best = max(probabilities, key=lambda name: probabilities[name])
         return {"label": best, "probability": probabilities[best], "probabilities": probabilities}
+
+
+def refuse_contrast(options: Recipe, *, linear: bool) -> None:
+    """Raise RecipeError where no head can be fitted at once, or what is fitted would be averaged over updates."""
+    if not linear:
+        raise RecipeError(
+            "`contrast` fits a linear head on pooled states, which the stock head on the first token is not",
+            where="model.pooling",
+            hint="leave it out",
+        )
+    if options.train.ema is not None or options.train.average is not None:
+        key = "ema" if options.train.ema is not None else "average"
+        raise RecipeError(
+            "`contrast` fits the head at once, which has no average over updates",
+            where=f"train.{key}",
+            hint="leave it out",
+        )
 
 
 plugin = TextClassification

@@ -52,6 +52,8 @@ def _jointly(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[st
             found.append(task.represent(model, piece.examples))
     vectors = torch.cat(found).requires_grad_()
     losses = task.joint_loss(vectors, [example for piece in pieces for example in piece.examples])
+    if not all(weights.values()):
+        return _means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)
     torch.stack([loss.total / weights[name] for name, loss in losses.items()]).sum().backward()
     assert vectors.grad is not None
     for piece, pull in zip(pieces, vectors.grad.split([len(part) for part in found]), strict=True):
