@@ -48,10 +48,15 @@ def score(model: Model, task: Task, split: str, rows: Sequence[Row], answers: in
     return Judgement(split, judged, {split: stats.scores(task, judged.measured)})
 
 
+_AS_PUBLISHED = {"pooling": "auto", "head_layers": 1, "head_width": None, "head_dropout": None, "blocks": None,
+                 "new_tokens": []}  # fmt: skip
+"""Of the model that a tuned one is compared with: a linear probe on pooled states, and nothing of it changed."""
+
+
 def untuned(task: Task, recipe: Recipe, source: Source, train: Sequence[Row]) -> Model:
     """The model before tuning, doing the task by what its frozen states tell of the training rows."""
     if task.probed:  # a probe is linear on pooled states
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pooling": "auto"})})
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_AS_PUBLISHED)})
     model = task.build(source, recipe, recipe.train.seed)
     task.base(model, train)
     return model

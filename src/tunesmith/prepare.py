@@ -27,6 +27,7 @@ from tunesmith.models import catalog
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.models.precision import precision_of, settle_process
+from tunesmith.models.reshape import learn_new_tokens
 from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
@@ -237,7 +238,7 @@ def prepare(
     if recipe.model.head == "probe":
         if not found.task.probed:
             raise RecipeError("the task has no probe to start from", where="model.head", hint="leave it out")
-        if model.pooling not in ("mean", "last"):
+        if not model.linear_head:
             raise RecipeError(
                 "`model.head: probe` needs a classifier with mean or last pooling",
                 where="model.head",
@@ -246,6 +247,7 @@ def prepare(
         found.task.base(model, found.rows["train"])
     found = gather(found, model)
     method.apply(model, recipe.train.seed)
+    learn_new_tokens(model)
     freeze(model, recipe.train.freeze)
     fitted = recipe.model.head == "probe" or (type(found.task).refit is not Task.refit and found.task.joint)
     if fitted and not model.fresh <= {name for name, _ in model.trained()}:
@@ -289,6 +291,7 @@ def untuned(recipe: Recipe, task: Task, method: Method, source: Source) -> Model
     """The net of a run as it was before its first update, but for a head that began as the probe."""
     model = task.build(source, recipe, recipe.train.seed)
     method.apply(model, recipe.train.seed)
+    learn_new_tokens(model)
     freeze(model, recipe.train.freeze)
     return model
 

@@ -42,17 +42,46 @@ class ModelChoice(Section):
     decoder: str | None = Field(default=None, min_length=1)
     """An encoder that the writing half of a pair starts from: `model: {encoder: minilm, decoder: minilm}`."""
 
-    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    """What a classifier reads: the mean of all tokens, the stock head on the first, or the last token."""
+    pooling: Literal["auto", "mean", "cls", "last", "attention"] = "auto"
+    """What a classifier reads: the mean of all tokens, the first (by the stock head), the last, or a mean of which the
+    weights are learned."""
 
     head: Literal["fresh", "probe"] = "fresh"
     """Where a new head starts: random, or as the linear probe on the frozen model (mean or last pooling)."""
+
+    head_layers: int = Field(default=1, ge=1, le=4)
+    """Linear layers of a classifier's new head; GELU stands between them."""
+
+    head_width: int | None = Field(default=None, ge=1)
+    """Numbers between the layers of a new head. None takes the model's own width."""
+
+    head_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout before each layer of a new head. None takes the model's own."""
+
+    blocks: int | None = Field(default=None, ge=1)
+    """Blocks of the pretrained model that are kept, from the first. None keeps all."""
+
+    new_tokens: list[Annotated[str, Field(min_length=1)]] = []
+    """Words that become tokens of their own. Their embeddings begin as the mean of all, and learn whatever the method
+    says."""
 
     image_size: int | None = Field(default=None, ge=32, le=1024, multiple_of=32)
     """Height and width of the pixels that a vision net reads. None takes what the model was made for."""
 
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout everywhere in the net while training. None keeps the model's own."""
+
+    @model_validator(mode="after")
+    def _whole_head(self) -> ModelChoice:
+        if self.head_width is not None and self.head_layers == 1:
+            raise ValueError("`head_width` is what stands between layers of a head: it needs `head_layers: 2` or more")
+        if self.head == "probe" and (self.head_layers > 1 or self.pooling == "attention"):
+            raise ValueError(
+                "a head that starts as the linear probe has one layer, over a plain mean or the last token"
+            )
+        if len(set(self.new_tokens)) < len(self.new_tokens):
+            raise ValueError("a new token is named twice")
+        return self
 
 
 class Plugin(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,3 +94,16 @@ def merge(net: nn.Module) -> None:
         if bias is not None and module.bias is not None:
             module.bias.copy_(bias.to(module.bias.dtype))
         net.set_submodule(name, module.base)
+
+
+@contextmanager
+def bare(net: nn.Module) -> Iterator[None]:
+    """The net without its adapters, as long as it lasts."""
+    taken = list(found(net))
+    for name, module in taken:
+        net.set_submodule(name, module.base)
+    try:
+        yield
+    finally:
+        for name, module in taken:
+            net.set_submodule(name, module)

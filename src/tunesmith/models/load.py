@@ -12,7 +12,7 @@ from torch import nn
 from tunesmith.errors import ModelError
 from tunesmith.models import anatomy
 from tunesmith.models.catalog import Source
-from tunesmith.models.heads import Embedder, PooledClassifier
+from tunesmith.models.heads import Embedder, HeadShape, PooledClassifier
 from tunesmith.models.image import ImageReader
 from tunesmith.models.model import Kind, Model, Pooling
 from tunesmith.models.precision import pick_device
@@ -21,6 +21,7 @@ from tunesmith.models.pretrained import (
     config_of,
     incomplete,
     model_of,
+    plain_head,
     pooling_for,
     pretrained,
     quiet,
@@ -52,13 +53,12 @@ def load_classifier(
     parts = anatomy.of(config.model_type)
     pooling = pooling_for(choice, parts, source)
     with quiet(), seeded(seed):
-        if pooling == "mean":
+        if pooling in ("mean", "attention") or choice.head_layers > 1 or choice.head_dropout is not None:
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
             if lost:
                 raise incomplete(source, lost)
-            dropout = choice.dropout if choice.dropout is not None else getattr(config, "hidden_dropout_prob", 0.1)
-            net: nn.Module = PooledClassifier(encoder, int(config.hidden_size), len(labels), float(dropout))
-            fresh = {"head.weight", "head.bias"}
+            net: nn.Module = PooledClassifier(encoder, _shape_of(choice, config, len(labels), pooling))
+            fresh = {name for name, _ in net.named_parameters() if not name.startswith("encoder.")}
             _rename(encoder.config, labels)
             encoder.config.problem_type = problem
         else:
@@ -73,7 +73,16 @@ def load_classifier(
             lost = {name for name in fresh if name.startswith(f"{base}.") and ".pooler." not in name}
             if lost:
                 raise incomplete(source, lost)
-    return model_of(net, source, config, parts, "classifier", fresh, max_tokens, pooling)
+    return model_of(net, source, config, parts, "classifier", fresh, max_tokens, pooling, choice)
+
+
+def _shape_of(choice: ModelChoice, config: Any, labels: int, pooling: Pooling) -> HeadShape:
+    """The head that was chosen."""
+    width = int(config.hidden_size)
+    dropouts = (choice.head_dropout, choice.dropout, getattr(config, "hidden_dropout_prob", None), 0.1)
+    dropout = next(rate for rate in dropouts if rate is not None)
+    between = (choice.head_width or width,) * (choice.head_layers - 1)
+    return HeadShape(width, labels, float(dropout), between, pooling == "attention")
 
 
 def load_embedder(
@@ -87,14 +96,17 @@ def load_embedder(
     parts = anatomy.of(config.model_type)
     if choice.head != "fresh":
         raise ModelError("embeddings are made without a head", where="model.head", hint="leave it out")
+    plain_head(choice)
     pooling = pooling_for(choice, parts, source)
+    if pooling == "attention":
+        raise ModelError("embeddings are pooled without learning", where="model.pooling", hint="take mean, cls or last")
     if choice.pooling == "auto":
         pooling = _pooling_of(source.folder) or pooling
     with quiet(), seeded(seed):
         encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
     if lost:
         raise incomplete(source, lost)
-    return model_of(Embedder(encoder, prompts), source, config, parts, "embedder", set(), max_tokens, pooling)
+    return model_of(Embedder(encoder, prompts), source, config, parts, "embedder", set(), max_tokens, pooling, choice)
 
 
 def _pooling_of(folder: Path) -> Pooling | None:
@@ -155,10 +167,7 @@ def _with_token_head(
 ) -> Model:
     """`same` says whether a head that the folder holds is of the same labels."""
     parts = anatomy.of(config.model_type)
-    if choice.pooling != "auto":
-        raise ModelError(
-            "`model.pooling` is for tasks with one label a row", where="model.pooling", hint="leave it out"
-        )
+    plain_head(choice, pooling="is for tasks with one label a row")
     with quiet(), seeded(seed):
         net, fresh = pretrained(auto, source, config, parts, {} if same else _ANY_HEAD)
         if not same:
@@ -167,7 +176,7 @@ def _with_token_head(
     lost = {name for name in fresh if name.startswith(f"{net.base_model_prefix}.")}
     if lost:
         raise incomplete(source, lost)
-    return model_of(net, source, config, parts, kind, fresh, max_tokens, None)
+    return model_of(net, source, config, parts, kind, fresh, max_tokens, None, choice)
 
 
 def load_masked_lm(source: Source, choice: ModelChoice, max_tokens: int | None, seed: int) -> Model:
@@ -195,6 +204,9 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     if choice.pooling != "auto" or choice.head != "fresh":
         key = "pooling" if choice.pooling != "auto" else "head"
         raise ModelError(f"`model.{key}` is for models of texts", where=f"model.{key}", hint="leave it out")
+    plain_head(choice)
+    if choice.new_tokens:
+        raise ModelError("this model reads images", where="model.new_tokens", hint="leave them out")
     same = _rename(config, labels)
     if config.model_type == "deit":  # of its two classes, the one without a teacher
         config.architectures = ["DeiTForImageClassification"]
@@ -262,21 +274,19 @@ def load_causal_lm(source: Source, choice: ModelChoice, max_tokens: int | None) 
             where="model",
             hint="take a decoder such as `smollm2-135m`",
         )
-    if choice.pooling != "auto":
-        raise ModelError("`model.pooling` is for classifiers", where="model.pooling", hint="leave it out")
+    plain_head(choice, pooling="is for classifiers")
     with quiet():
         net, lost = pretrained("AutoModelForCausalLM", source, config, parts, {})
     if lost:
         raise incomplete(source, lost)
-    return model_of(net, source, config, parts, "causal-lm", set(), max_tokens, None)
+    return model_of(net, source, config, parts, "causal-lm", set(), max_tokens, None, choice)
 
 
 def load_seq2seq(source: Source, choice: ModelChoice, max_tokens: int | None, seed: int) -> Model:
     """An encoder-decoder that writes. What joins the halves of a pair is fresh. Raises ModelError for other kinds."""
     config = config_of(source, choice)
     parts = anatomy.of(config.model_type)
-    if choice.pooling != "auto":
-        raise ModelError("`model.pooling` is for classifiers", where="model.pooling", hint="leave it out")
+    plain_head(choice, pooling="is for classifiers")
     if config.model_type == "encoder-decoder" and config.decoder.model_type != "bert":
         raise ModelError(
             f"the decoder half is a `{config.decoder.model_type}`; only BERT-like ones are known",
@@ -292,4 +302,4 @@ def load_seq2seq(source: Source, choice: ModelChoice, max_tokens: int | None, se
     lost = {name for name in fresh if not any(part in name for part in joins)}
     if lost or (fresh and config.model_type != "encoder-decoder"):
         raise incomplete(source, lost or fresh)
-    return model_of(net, source, config, parts, "seq2seq-lm", fresh, max_tokens, None)
+    return model_of(net, source, config, parts, "seq2seq-lm", fresh, max_tokens, None, choice)

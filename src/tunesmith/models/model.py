@@ -41,7 +41,7 @@ Kind = Literal[
     "seq2seq-lm",
     "image-classifier",
 ]
-Pooling = Literal["mean", "cls", "last"]
+Pooling = Literal["mean", "cls", "last", "attention"]
 
 
 @dataclass
@@ -68,6 +68,10 @@ class Model(Learner):
     """Virtual tokens before every row that is read."""
     peft: Any = None
     """The PEFT library's model around the net, where its adapters are in it."""
+    new_ids: tuple[int, ...] = ()
+    """Tokens that the pretrained model did not have."""
+    reshaped: bool = False
+    """Whether it has other blocks or tokens than its files."""
     noise: float = 0.0
     """Noise on the embeddings while the net learns."""
     checkpointing: bool = False
@@ -181,17 +185,26 @@ class Model(Learner):
     def class_logits(self, rows: Sequence[Tokens]) -> Tensor:
         """Logits [rows, labels] of a classifier."""
         if isinstance(self.net, PooledClassifier):
-            return torch.as_tensor(self.net(*self.states(rows)))
+            return torch.as_tensor(self.net(self.embeddings(rows)))
         lengths = torch.tensor([len(row.ids) for row in rows])
         ends = lengths.cumsum(0)
         if self.pooling == "last":
             return torch.as_tensor(self.net.get_submodule("score")(self.states_at(rows, ends - 1)))
         return anatomy.first_token_logits(self.net, self.base, self.anatomy, self.states_at(rows, ends - lengths))
 
+    @property
+    def linear_head(self) -> bool:
+        """Whether a classifier's head is one linear layer over states that are pooled without learning."""
+        deep = isinstance(self.net, PooledClassifier) and len(self.net.layers) > 0
+        return self.pooling in ("mean", "last") and not deep
+
     def embeddings(self, rows: Sequence[Tokens]) -> Tensor:
         """Pooled states [rows, width], not yet brought to length 1."""
         if self.pooling == "mean":
             return mean_of_rows(*self.states(rows))
+        if self.pooling == "attention":
+            assert isinstance(self.net, PooledClassifier)
+            return self.net.mean(*self.states(rows))
         lengths = torch.tensor([len(row.ids) for row in rows])
         ends = lengths.cumsum(0)
         return self.states_at(rows, ends - (1 if self.pooling == "last" else lengths))

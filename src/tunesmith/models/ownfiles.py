@@ -4,6 +4,7 @@ PyTorch and Transformers that put them in. The folder's README shows these, and 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from safetensors.torch import load_file
 folder = "."  # where this file is
 about = json.load(open(f"{folder}/adapter.json"))
 tensors = load_file(f"{folder}/adapter.safetensors")
-net = getattr(transformers, about["class"]).from_pretrained(about["base"], **about["arguments"])
+net = getattr(transformers, about["class"]).from_pretrained(about["base"] or folder, **about["arguments"])
 """
 _BOTTLENECK = """
 
@@ -76,12 +77,18 @@ net.eval()
 _POOLED = """
 
 def pooled(states):  # last hidden states [tokens, width] of a row, without the prompt's -> [width]
+    if about["pooling"] == "attention":
+        scores = states @ tensors["attend.weight"].T + tensors["attend.bias"]
+        return (torch.softmax(scores, 0) * states).sum(0)
     return {"mean": states.mean(0), "last": states[-1], "cls": states[0]}[about["pooling"]]
 """
 _LABELS = """
 
 def logits(states):
-    return pooled(states) @ tensors["head.weight"].T + tensors["head.bias"]
+    x = pooled(states)
+    for k in range(about["layers"]):
+        x = torch.nn.functional.gelu(x @ tensors[f"layers.{k}.weight"].T + tensors[f"layers.{k}.bias"])
+    return x @ tensors["head.weight"].T + tensors["head.bias"]
 """
 _EMBEDDING = """
 
@@ -97,33 +104,40 @@ def needed(model: Model) -> bool:
     return isinstance(first, Bottleneck) or (prompted is not None and model.kind not in ("causal-lm", "seq2seq-lm"))
 
 
+def attends(net: nn.Module) -> bool:
+    """Whether the weights of the mean that a head reads are learned, which sentence-transformers has no module for."""
+    return isinstance(net, PooledClassifier) and net.attend is not None
+
+
 def prompt_of(net: nn.Module) -> Prompted | None:
     """The virtual tokens of a net that has some."""
     return next((module for module in net.modules() if isinstance(module, Prompted)), None)
 
 
-def save(model: Model, folder: Path, base_name: str, whole: list[str]) -> None:
-    """Write `adapter.safetensors` and `adapter.json`; `whole` are the modules that learned whole, by their paths."""
+def save(model: Model, folder: Path, base_name: str | None, whole: Sequence[str] = ()) -> None:
+    """Write `adapter.safetensors` and `adapter.json`; `whole` are the modules that learned whole, by their paths. No
+    `base_name` says that the net is in the folder itself, and these files hold its head alone."""
     inside = "encoder." if isinstance(model.net, Pooled) else ""
     tensors: dict[str, Tensor] = {}
-    modules = {path.removeprefix(inside): module for path, module in adapted.found(model.net)}
+    modules = {path.removeprefix(inside): module for path, module in adapted.found(model.net)} if base_name else {}
     for path, module in modules.items():
         tensors |= {f"{path}.{name}": value for name, value in module.tensors().items()}
     prompted = prompt_of(model.net)
     if prompted is not None:
         tensors["prompt"] = prompted.prompt
-    names = [
-        f"{path}.{name}" for path in whole for name, _ in model.net.get_submodule(path).named_parameters()
-    ]  # fmt: skip
+    names = [f"{path}.{name}" for path in whole for name, _ in model.net.get_submodule(path).named_parameters()]
     tensors |= {name: model.net.get_parameter(name) for name in names}
+    if inside:
+        tensors |= {name: p for name, p in model.net.named_parameters() if not name.startswith(inside)}
     about: dict[str, Any] = {
-        "kind": "bottleneck" if modules else "prompt",
+        "kind": "head" if base_name is None else "bottleneck" if modules else "prompt",
         "base": base_name,
         "class": "AutoModel" if inside else _AUTO[model.kind],
         "arguments": _arguments(model),
         "modules": {path: module.config() for path, module in modules.items()},
-        "whole": [] if inside else names,
+        "whole": names,
         "pooling": model.pooling,
+        "layers": len(model.net.layers) if isinstance(model.net, PooledClassifier) else 0,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     saved = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
@@ -142,7 +156,7 @@ def how_to(model: Model) -> str:
     parts = [_BEGIN]
     if prompt_of(model.net) is not None:
         parts.append(_PROMPT)
-    if any(True for _ in adapted.found(model.net)):
+    if needed(model) and any(True for _ in adapted.found(model.net)):
         parts.append(_BOTTLENECK)
     if isinstance(model.net, Pooled):
         parts += [_POOLED, _LABELS if isinstance(model.net, PooledClassifier) else _EMBEDDING]

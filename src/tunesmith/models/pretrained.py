@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tunesmith.errors import ModelError
-from tunesmith.models import anatomy, attention
+from tunesmith.models import anatomy, attention, reshape
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import quicken
@@ -55,6 +55,7 @@ def model_of(
     fresh: set[str],
     max_tokens: int | None,
     pooling: Pooling | None,
+    choice: ModelChoice,
 ) -> Model:
     """The net with its tokenizer, on its device. Raises ModelError where more tokens are asked for than it reads."""
     device = pick_device()
@@ -62,6 +63,8 @@ def model_of(
         base = net.encoder if isinstance(net, Pooled) else getattr(net, str(net.base_model_prefix), net)
         quicken(anatomy.blocks(base, parts))
     tokenizer = _tokenizer(source)
+    inner: Any = net.encoder if isinstance(net, Pooled) else net
+    new_ids = reshape.add_tokens(inner, tokenizer, choice.new_tokens) if choice.new_tokens else ()
     limit = _context(config, tokenizer, parts)
     if max_tokens is not None and max_tokens > limit:
         raise ModelError(
@@ -86,6 +89,8 @@ def model_of(
         parts.layout,
         fastest(device),
         fresh=frozenset(fresh),
+        new_ids=new_ids,
+        reshaped=bool(choice.blocks or new_ids),
     )
 
 
@@ -120,6 +125,8 @@ def config_of(source: Source, choice: ModelChoice) -> Any:
         for key, value in values.items():
             if isinstance(getattr(part, key, None), float | int):
                 setattr(part, key, value)
+    if choice.blocks is not None:
+        reshape.shorten(config, anatomy.of(config.model_type), choice.blocks)
     return config
 
 
@@ -172,9 +179,22 @@ def incomplete(source: Source, lost: set[str]) -> ModelError:
     )
 
 
+def plain_head(choice: ModelChoice, pooling: str | None = None) -> None:
+    """Raise ModelError for options of a classifier's new head where there is none; `pooling` says why it is one."""
+    if pooling is not None and choice.pooling != "auto":
+        raise ModelError(f"`model.pooling` {pooling}", where="model.pooling", hint="leave it out")
+    for key in ("head_layers", "head_width", "head_dropout"):
+        if getattr(choice, key) != ModelChoice.model_fields[key].default:
+            raise ModelError(
+                f"`model.{key}` is for tasks with one label a text, or a number",
+                where=f"model.{key}",
+                hint="leave it out",
+            )
+
+
 def pooling_for(choice: ModelChoice, parts: Anatomy, source: Source) -> Pooling:
     """How the tokens of a text become one vector. Raises ModelError for a way that does not fit the family."""
-    fits: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "cls"), "decoder": ("last",)}
+    fits: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "cls", "attention"), "decoder": ("last", "attention")}
     if choice.pooling == "auto":
         return fits[parts.family][0]
     if choice.pooling not in fits[parts.family]:

@@ -34,16 +34,19 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _net(model, temporary)
+            _net(model, temporary, folder)
             if isinstance(model.net, Pooled) and not ownfiles.needed(model):
-                _sentence_modules(model, model.net, temporary)
+                if ownfiles.attends(model.net):
+                    ownfiles.save(model, temporary, None)
+                else:
+                    _sentence_modules(model, model.net, temporary)
         except SafetensorError as fault:  # its writer wraps what the disk says
             shutil.rmtree(temporary, ignore_errors=True)
             raise StorageError(
                 f"cannot write the model: {fault}", where=str(folder), hint="free some space, then `tunesmith resume`"
             ) from None
         _tokenizer(model, temporary)
-        more = ownfiles.how_to(model) if ownfiles.needed(model) else ""
+        more = ownfiles.how_to(model) if ownfiles.needed(model) or ownfiles.attends(model.net) else ""
         (temporary / "README.md").write_text(card + more, encoding="utf-8")
         as_text = json.dumps(task, indent=2, ensure_ascii=False)
         (temporary / "task.json").write_text(as_text + "\n", encoding="utf-8")
@@ -58,24 +61,26 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
         sync_folder(folder.parent)
 
 
-def _net(model: Model, folder: Path) -> None:
+def _net(model: Model, folder: Path, final: Path) -> None:
+    """Write the net, or its adapter, into a folder that will be called `final`."""
     pooled = isinstance(model.net, Pooled)
+    if model.reshaped and any(True for _ in adapted.found(model.net)):
+        _own_base(model, folder / _BASE)
     if ownfiles.needed(model):
-        whole = ["head"] if isinstance(model.net, PooledClassifier) else [] if pooled else _learned_whole(model)
-        ownfiles.save(model, folder, _base_name(model), whole)
+        ownfiles.save(model, folder, _base_name(model, final), [] if pooled else _learned_whole(model))
         return
     if model.peft is not None:
-        anypeft.save(model, folder, _base_name(model), [] if pooled else _learned_whole(model))
+        anypeft.save(model, folder, _base_name(model, final), [] if pooled else _learned_whole(model))
         return
     if ownfiles.prompt_of(model.net) is not None:
-        peftfiles.save_prompt(model, folder, base_name=_base_name(model), task_type=str(_task_type(model)))
+        peftfiles.save_prompt(model, folder, base_name=_base_name(model, final), task_type=str(_task_type(model)))
         return
     if any(True for _ in adapted.found(model.net)):
         peftfiles.save_peft(
             model.net,
             "encoder" if pooled else "",
             folder,
-            base_name=_base_name(model),
+            base_name=_base_name(model, final),
             task_type=_task_type(model),
             in_full=[] if pooled else _learned_whole(model),
         )
@@ -115,13 +120,24 @@ def _whole_of(model: Model, name: str) -> str:
     return path
 
 
-def _base_name(model: Model) -> str:
-    """What the adapter belongs to: a hub id only where the weights came from the hub under it, else the folder.
-    (The catalog's SmolLM2 is dequantized, so its hub namesake is another model.)"""
+def _own_base(model: Model, place: Path) -> None:
+    """The net that an adapter belongs to, where no published one is like it: with its new tokens, in fewer blocks."""
+    net: Any = model.net.encoder if isinstance(model.net, Pooled) else model.net
+    with adapted.bare(net):
+        net.save_pretrained(place)
+    _tokenizer(model, place)
+
+
+def _base_name(model: Model, folder: Path) -> str:
+    """What the adapter belongs to: a folder beside it where the net was reshaped; a hub id where the weights came from
+    the hub under it, else their folder. (The catalog's SmolLM2 is dequantized: its hub namesake is another model.)"""
     source = model.source
+    if model.reshaped:
+        return str(folder / _BASE)
     return source.name if source.name == source.hub_id else str(source.folder)
 
 
+_BASE = "base"
 _MODES = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
 
 
@@ -129,8 +145,9 @@ def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
     """The files that make a folder one of sentence-transformers' modules: its embedding of a text is ours, or the
     logits of a classifier."""
     width = int(getattr(net.config, "hidden_size", 0))
-    last = ("2_Dense", "Dense") if isinstance(net, PooledClassifier) else ("2_Normalize", "Normalize")
-    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), last)
+    layers = [*net.layers, net.head] if isinstance(net, PooledClassifier) else []
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    kinds += [(f"{k}_Dense", "Dense") for k in range(2, 2 + len(layers))] if layers else [("2_Normalize", "Normalize")]
     modules = [
         {"idx": k, "name": str(k), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for k, (path, kind) in enumerate(kinds)
@@ -148,19 +165,20 @@ def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
         (folder / "2_Normalize").mkdir()
         prompts = {"prompts": net.prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
         files["config_sentence_transformers.json"] = prompts
-    if isinstance(net, PooledClassifier):
-        files["2_Dense/config.json"] = {
-            "in_features": width,
-            "out_features": net.head.out_features,
+    for (path, _), layer in zip(kinds[2:], layers, strict=False):
+        last = layer is layers[-1]
+        files[f"{path}/config.json"] = {
+            "in_features": layer.in_features,
+            "out_features": layer.out_features,
             "bias": True,
-            "activation_function": "torch.nn.modules.linear.Identity",
+            "activation_function": f"torch.nn.modules.{'linear.Identity' if last else 'activation.GELU'}",
         }
     for name, value in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(value, indent=2), encoding="utf-8")
-    if isinstance(net, PooledClassifier):
-        head = {"linear.weight": net.head.weight.detach().cpu(), "linear.bias": net.head.bias.detach().cpu()}
-        save_file(head, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+    for (path, _), layer in zip(kinds[2:], layers, strict=False):
+        saved = {f"linear.{name}": value.detach().cpu() for name, value in layer.named_parameters()}
+        save_file(saved, folder / path / "model.safetensors", metadata={"format": "pt"})
 
 
 def _tokenizer(model: Model, folder: Path) -> None:

@@ -151,7 +151,7 @@ class TextClassification(Task):
 
         model = load_classifier(source, options.model, self.labels, options.data.max_tokens, seed)
         if self.contrast:
-            refuse_contrast(options, linear=model.pooling in ("mean", "last"))
+            refuse_contrast(options, linear=model.linear_head)
         return model
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
@@ -359,9 +359,9 @@ def refuse_contrast(options: Recipe, *, linear: bool) -> None:
     """Raise RecipeError where no head can be fitted at once, or what is fitted would be averaged over updates."""
     if not linear:
         raise RecipeError(
-            "`contrast` fits a linear head on pooled states, which the stock head on the first token is not",
-            where="model.pooling",
-            hint="leave it out",
+            "`contrast` fits a linear head on plainly pooled states, and this head is more than that",
+            where="model",
+            hint="leave `pooling` and `head_layers` out",
         )
     if options.train.ema is not None or options.train.average is not None:
         key = "ema" if options.train.ema is not None else "average"
