@@ -44,8 +44,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py $(UNIT)
 
 docs: $(VENV)/.installed
-	for what in recipe result check runs models; do \
+	for what in recipe result check runs models blend; do \
 	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-bench-factory .venv-bench-cleanlab .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-bench-factory .venv-bench-cleanlab .venv-bench-setfit .pytest_cache .mypy_cache .ruff_cache

@@ -59,6 +59,9 @@ FACTORY = Environment(ROOT / ".venv-bench-factory", ROOT / "bench" / "factory.tx
 CLEANLAB = Environment(ROOT / ".venv-bench-cleanlab", ROOT / "bench" / "cleanlab.txt")
 """cleanlab."""
 
+SETFIT = Environment(ROOT / ".venv-bench-setfit", ROOT / "bench" / "setfit.txt")
+"""SetFit."""
+
 
 def install() -> None:
     """Those of the units."""

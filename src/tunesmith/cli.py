@@ -54,6 +54,19 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> int:
 
 @app.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--steps", default=10, show_default=True, type=click.IntRange(1, 100), help="Parts of the way.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Rows of another task: what the model still knows of them."
+)
+@click.option("--save", type=click.FloatRange(0, 1), help="A share of the tuned weights to save a model at.")
+@JSON
+def blend(run: Path, steps: int, keep: Path | None, save: float | None, as_json: bool) -> int:
+    """Mix the untuned and the tuned weights of a run: what was learned against what was forgotten."""
+    return commands.blend(Screen(as_json=as_json), run, steps, keep, save)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--text", multiple=True, help="A text to answer; may be given several times.")
 @click.option("--image", multiple=True, help="The path of an image to answer; may be given several times.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="A file of rows to answer.")
@@ -122,7 +135,7 @@ def init(file: Path, model: str | None, output: Path) -> int:
 
 
 @app.command()
-@click.argument("what", type=click.Choice(["recipe", "result", "check", "runs", "models"]), default="recipe")
+@click.argument("what", type=click.Choice(["recipe", "result", "check", "runs", "models", "blend"]), default="recipe")
 def schema(what: str) -> int:
     """Print the JSON Schema of the recipe, or of what `--json` prints."""
     return listings.schema(Screen(as_json=False), what)

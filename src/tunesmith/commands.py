@@ -135,6 +135,40 @@ def evaluate(screen: Screen, path: Path, data: Path | None) -> int:
     return 0
 
 
+def blend(screen: Screen, path: Path, steps: int, keep: Path | None, save: float | None) -> int:
+    """Mix the untuned and the tuned weights of a run in every share."""
+    open_run(path)
+    from tunesmith.blending import Blend
+    from tunesmith.report import plots
+    from tunesmith.report.tables import number, with_interval
+
+    mixed = Blend(path, keep)
+    points = []
+    other = None if mixed.other is None else mixed.other.name
+    for point in mixed.curve([k / steps for k in range(steps + 1)]):
+        points.append(point)
+        beside = "" if point.kept is None else f", {other} {number(point.kept)}"
+        screen.say(f"{point.share:4.0%} tuned: {mixed.metric.name} {with_interval(vars(point.score))}{beside}")
+    plot = path / "report" / "blend.png"
+    plots.blend(points, f"{mixed.metric.name} on validation", other, plot)
+    made = {
+        "run": str(path), "headline": mixed.metric.name, "higher_is_better": mixed.metric.higher_is_better,
+        "points": [{"share": p.share, "score": vars(p.score), "kept": p.kept} for p in points],
+        "kept": other, "plot": str(plot), "saved": None,
+    }  # fmt: skip
+    if save is not None:
+        folder = path / "blends" / f"{save:g}"
+        split, scores = mixed.keep(save, folder)
+        made["saved"] = {"share": save, "folder": str(folder), "split": split,
+                         "scores": {name: vars(score) for name, score in scores.items()}}  # fmt: skip
+        screen.say(f"saved {folder}: {mixed.metric.name} on {split} {with_interval(vars(scores[mixed.metric.name]))}")
+    if screen.as_json:
+        screen.value(made)
+    else:
+        screen.say(f"drawn in {plot}")
+    return 0
+
+
 def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | None, target: Path | None) -> int:
     """Answer texts, or a file into a file."""
     import json

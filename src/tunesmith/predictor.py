@@ -130,7 +130,7 @@ class Predictor:
         began = time.perf_counter()
         notes: list[str] = []
         given, split = self._rows_to_score(data, columns or {})
-        rows = self._readable(self.task.gather(given, self.model, "answer"))
+        rows = self.readable(self.task.gather(given, self.model, "answer"))
         if len(rows) < len(given):
             notes.append(
                 f"{len(given) - len(rows)} of {len(given)} rows are more than the model takes and were left out"
@@ -140,11 +140,11 @@ class Predictor:
         if self.recipe.evaluate.compare:
             began = time.perf_counter()
             try:
-                own = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe))).rows
+                own = splits.load(self.recipe, make_plugin("tasks", *named_task(self.recipe))).rows
             except TunesmithError as fault:
                 notes.append(f"no base and no baselines: {fault.problem}")
             else:
-                fitted = {name: self._readable(own[name]) for name in ("train", "validation")}
+                fitted = {name: self.readable(own[name]) for name in ("train", "validation")}
                 for _ in judging.compare(result, self.task, self.recipe, self.source, fitted, rows):
                     pass
                 seconds["compare"] = time.perf_counter() - began
@@ -152,7 +152,7 @@ class Predictor:
         return {
             "run": str(self.run.path),
             "state": "finished",
-            "task": _task_of(self.recipe)[0],
+            "task": named_task(self.recipe)[0],
             "headline": metric.name,
             "higher_is_better": metric.higher_is_better,
             "scores": judging.as_json(result.scores),
@@ -166,11 +166,11 @@ class Predictor:
             "notes": notes,
         }
 
-    def _readable(self, rows: Sequence[Row]) -> Sequence[Row]:
+    def readable(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows that the model can take, where the recipe leaves the others out."""
         if self.recipe.data.bad_rows == "stop":
             return rows
-        _, refused = encoding.encode(_task_of(self.recipe)[0], self.task, rows, self.model)
+        _, refused = encoding.encode(named_task(self.recipe)[0], self.task, rows, self.model)
         kept, lost = part_refused(rows, refused)
         if not kept:
             raise DataError("no row can be used", where=lost[0].file)
@@ -178,7 +178,7 @@ class Predictor:
 
     def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[Sequence[Row], str]:
         if data is None:
-            found = splits.load(self.recipe, make_plugin("tasks", *_task_of(self.recipe)))
+            found = splits.load(self.recipe, make_plugin("tasks", *named_task(self.recipe)))
             split = "test" if "test" in found.rows else "validation"
             return found.rows[split], split
         said = {**self.recipe.column_map(), **columns}
@@ -192,8 +192,9 @@ class Predictor:
         return sample(made.rows, self.recipe.evaluate.limit), "data"
 
 
-def load(path: str | Path) -> Predictor:
-    """The tuned model of a run, from its best checkpoint. Raises RunError when it has none yet."""
+def load(path: str | Path, *, precise: bool = False) -> Predictor:
+    """The tuned model of a run, from its best checkpoint; `precise` leaves it in full precision where it was tuned in
+    half. Raises RunError when it has none yet."""
     run = open_run(Path(path))
     recipe = recipefile.build(run.json("resolved"), source=str(run.path / "resolved.json"))
     best = run.checkpoints / "best"
@@ -210,7 +211,7 @@ def load(path: str | Path) -> Predictor:
     model = untuned(recipe, task, method, source)
     model.load_state(checkpoint.read_best(run))
     plan = run.json("plan")
-    if plan.get("precision") == "bf16":
+    if plan.get("precision") == "bf16" and not precise:
         model.halve()
     model.net.eval()
     model.matmul = matmul.named(plan.get("matmul", "blas"))
@@ -225,7 +226,8 @@ def _as_saved_now(saved: dict[str, Any]) -> dict[str, Any]:
     return {**saved, "max_new_tokens": max(16, int(1.2 * characters / 2.5))}
 
 
-def _task_of(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+def named_task(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+    """Name and options of a run's task."""
     assert recipe.task is not None
     return recipe.task.name, recipe.task.options()
 

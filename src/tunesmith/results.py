@@ -73,6 +73,38 @@ class Result(Shape):
     """What a reader of the numbers must know."""
 
 
+class BlendPoint(Shape):
+    """A share of the tuned weights."""
+
+    share: float
+    score: ScoreShape
+    """The headline on the run's validation rows."""
+    kept: float | None
+    """What the model still knows of the other rows."""
+
+
+class SavedBlend(Shape):
+    """A model between the untuned and the tuned one."""
+
+    share: float
+    folder: str
+    split: str
+    scores: dict[str, ScoreShape]
+
+
+class Blend(Shape):
+    """Printed by `blend`."""
+
+    run: str
+    headline: str
+    higher_is_better: bool
+    points: list[BlendPoint]
+    kept: str | None
+    """What `kept` measures."""
+    plot: str
+    saved: SavedBlend | None
+
+
 class Spot(Shape):
     """A row of a file."""
 
@@ -180,4 +212,5 @@ SHAPES: dict[str, type[Shape]] = {
     "check": CheckResult,
     "runs": Runs,
     "models": Models,
+    "blend": Blend,
 }

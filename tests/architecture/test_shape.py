@@ -31,6 +31,7 @@ LAYERS = [
         "report",
         "run",
         "predictor",
+        "blending",
         "checkup",
     ],
     ["commands", "listings", "asked", "console", "cli", "__init__", "__main__"],

@@ -85,3 +85,11 @@ def whole(net: nn.Module) -> Iterator[None]:
     finally:
         for path, rows in replaced:
             net.set_submodule(path, rows)
+
+
+@torch.no_grad()
+def settle(net: nn.Module) -> None:
+    """Put the learned rows into their tables, for good."""
+    for path, rows in list(found(net)):
+        rows.table.weight[rows.get_buffer(IDS)] = rows.rows
+        net.set_submodule(path, rows.table)

@@ -27,6 +27,25 @@ def curves(events: Sequence[Event], headline: str, path: Path) -> None:
     _save(figure, path)
 
 
+def blend(points: Sequence[Any], score: str, kept: str | None, path: Path) -> None:
+    """The score of every share of the tuned weights, and beside it what is kept of another task."""
+    figure, axes = _figure(1 if kept is None else 2, 4.6 if kept is None else 9.0, 3.4)
+    shares = [point.share for point in points]
+    values = [point.score.value for point in points]
+    axes[0].fill_between(
+        shares, [p.score.low for p in points], [p.score.high for p in points], color=INK, alpha=0.15, linewidth=0
+    )
+    axes[0].plot(shares, values, "o-", color=INK, markersize=4)
+    axes[0].set(xlabel="share of the tuned weights", ylabel=score, title="What was learned")
+    if kept is not None:
+        left = [point.kept for point in points]
+        axes[1].plot(left, values, "o-", color=SECOND, markersize=4)
+        for share, x, y in zip(shares, left, values, strict=True):
+            axes[1].annotate(f"{share:g}", (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        axes[1].set(xlabel=kept, ylabel=score, title="Learned against kept")
+    _save(figure, path)
+
+
 def confusion(labels: Sequence[str], counts: Any, path: Path) -> None:
     """Rows are gold labels, columns the model's; each row's shares as shades, counts where they fit."""
     size = max(4.0, min(0.45 * len(labels) + 2.0, 24.0))
