@@ -19,7 +19,7 @@ class PromptTuning(Method):
     """The embeddings of virtual tokens before every row learn (Lester et al. 2021), and a fresh head whole. Nothing of
     the net is touched, and every block is run with gradients: a small file, at the time of `lora`."""
 
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 5e-3
 
     tokens: Annotated[int, Ge(1)] = 20
     """Virtual tokens; they take room in the model's context."""
