@@ -93,6 +93,7 @@ def ours(number: int, few: Rows, test: Rows, work: Path, *, contrast: bool) -> t
     recipe["run"] = {"dir": str(work / "runs")}
     if not contrast:
         recipe["task"] = "text-classification"
+        recipe["train"].pop("learning_rate")  # the method's usual one
     place = work / "recipe.yaml"
     place.write_text(json.dumps(recipe), encoding="utf-8")
     command = [str(Path(sys.executable).with_name("tunesmith")), "train", str(place), "--json"]

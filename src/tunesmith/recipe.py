@@ -247,8 +247,8 @@ class Train(Section):
     warmup: float = Field(default=0.06, ge=0)
     """Updates of linear warm-up; below 1, a share of all updates."""
 
-    optimizer: Literal["adamw", "sgd", "adafactor", "lion"] = "adamw"
-    """How gradients become steps; `sgd` has a momentum of .9."""
+    optimizer: Literal["adamw", "adamw-8bit", "sgd", "adafactor", "lion"] = "adamw"
+    """How gradients become steps; `sgd` has a momentum of .9, `adamw-8bit` needs the library bitsandbytes."""
 
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled weight decay (of `sgd`, plain); biases and norms have none."""

@@ -72,6 +72,7 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(
 
 SHAPED: list[dict[str, Any]] = [
     {"optimizer": "lion", "ema": 0.8, "layer_decay": 0.7},
+    {"optimizer": "adamw-8bit"},
     {"optimizer": "sgd", "average": 0.6, "l2_sp": 0.1},
     {"optimizer": "adafactor", "unfreeze_every": 0.5, "freeze": ["*embeddings*"]},
 ]

@@ -1,4 +1,4 @@
-"""Between the untuned and the tuned weights: both ends are what they should be, and what is between is saved as it is."""
+"""Between the untuned and the tuned weights: the ends are what they should be, what is between is saved as it is."""
 
 import json
 from pathlib import Path

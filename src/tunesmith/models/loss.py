@@ -129,16 +129,19 @@ def row_losses(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -
     return cross_entropy(fine(logits), wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
 
 
-def contrast(vectors: Tensor, targets: Sequence[int], temperature: float) -> Tensor:
-    """Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362) of each row [rows]: how likely its like are
-    to be chosen among all others by their cosines over a temperature, from vectors [rows, width]. 0 for a row that has
-    no like."""
+def contrast(vectors: Tensor, targets: Sequence[int]) -> Tensor:
+    """How far the cosines of all pairs of rows are from 1 where they are alike and from 0 where they are not: the mean
+    square of either kind, half of each, so that the many that are apart do not drown the few that are alike. From
+    vectors [rows, width]; rows whose target is -1 are in no pair."""
     unit = normalize(fine(vectors), dim=1)
     wanted = torch.tensor(list(targets), device=vectors.device)
-    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    logs = (unit @ unit.T / temperature).masked_fill(itself, float("-inf")).log_softmax(-1)
-    alike = (wanted[:, None] == wanted) & ~itself & (wanted >= 0)[:, None]
-    return -logs.masked_fill(~alike, 0.0).sum(1) / alike.sum(1).clamp(min=1)
+    known = (wanted >= 0)[:, None] & (wanted >= 0)
+    pair = torch.ones_like(known).triu(1) & known
+    alike, cosines = pair & (wanted[:, None] == wanted), unit @ unit.T
+    apart = pair & ~alike
+    far = (alike * (1 - cosines).square()).sum() / alike.sum().clamp(min=1)
+    near = (apart * cosines.square()).sum() / apart.sum().clamp(min=1)
+    return (far + near) / 2
 
 
 def divergence(first: Tensor, second: Tensor) -> Tensor:

@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 LABEL_NAMES = ("labels", "category", "class", "intent", "sentiment", "topic", "target")
 
 
-_TEMPERATURE = 0.1
-"""Of the contrast: what cosines are divided by."""
-
-
 @dataclass(frozen=True)
 class TextClassification(Task):
     """One label for one text, or for a pair of texts, by an encoder or by the last token of a decoder."""
@@ -199,11 +195,11 @@ class TextClassification(Task):
         return model.embeddings([example.parts["text"] for example in examples])
 
     def joint_loss(self, vectors: Tensor, examples: Sequence[Example]) -> dict[str, Loss]:
-        """How far texts of a label are from being each other's nearest."""
+        """How far texts of a label are from each other, and those of others from being at right angles."""
         from tunesmith.models.loss import contrast
 
-        losses = contrast(vectors, [example.target for example in examples], _TEMPERATURE)
-        return {"loss": Loss(losses.sum(), self.weights(examples)["loss"])}
+        weight = self.weights(examples)["loss"]
+        return {"loss": Loss(weight * contrast(vectors, [example.target for example in examples]), weight)}
 
     def refit(self, model: Model, rows: Sequence[Row]) -> None:
         """The head, to what the texts of the training rows have become."""

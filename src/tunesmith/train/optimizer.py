@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tunesmith.errors import RecipeError
 from tunesmith.recipe import Train
 from tunesmith.train.lion import Lion
 
 Optimizer = torch.optim.Optimizer
-Name = Literal["adamw", "sgd", "adafactor", "lion"]
-
+Name = Literal["adamw", "adamw-8bit", "sgd", "adafactor", "lion"]
 
 _FACTORS = ".ia3_l"
 """Factors begin as 1, and are kept as matrices: to decay them to 0 would undo the net."""
@@ -32,9 +32,25 @@ class Kind:
     """Tensors as large as the weights that it keeps of them."""
 
 
+def _eight_bits(groups: list[dict[str, Any]]) -> Optimizer:
+    """AdamW whose moments are kept in blocks of 8 bits (Dettmers et al. 2022, arXiv:2110.02861), by bitsandbytes: of
+    tensors from 4,096 numbers on. Raises RecipeError where the library is not installed."""
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as fault:
+        raise RecipeError(
+            f"moments in 8 bits are the library bitsandbytes', which cannot be used here: {fault}",
+            where="train.optimizer",
+            hint="`pip install bitsandbytes`, or take `adafactor`, which keeps the least",
+        ) from None
+    made: Optimizer = AdamW8bit(groups)
+    return made
+
+
 KINDS: dict[Name, Kind] = {
     # Loshchilov and Hutter 2019, arXiv:1711.05101
     "adamw": Kind(lambda groups: torch.optim.AdamW(groups, fused=True), 1.0, 2),
+    "adamw-8bit": Kind(_eight_bits, 1.0, 1),
     # its steps are of the gradients' size, not of the rate's: with a clipped norm of 1, these are about AdamW's. Not
     # fused: a first step that is passed over leaves a fused one's momentum as whatever was in memory (torch 2.13)
     "sgd": Kind(lambda groups: torch.optim.SGD(groups, momentum=0.9), 500.0, 1),
@@ -132,12 +148,17 @@ def clip(optimizer: Optimizer, found: Tensor, most: float) -> bool:
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by parameter name: `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
+    """The optimizer's tensors by parameter name: `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`. Tables that tensors
+    share, as bitsandbytes has them, stand under each name."""
     state: dict[str, Tensor] = {}
+    seen: set[int] = set()
     for name, parameter in _named(optimizer):
         for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, int):
+                value = torch.tensor(value)
             if value is not None:
-                state[f"{name}/{key}"] = value
+                state[f"{name}/{key}"] = value.clone() if value.data_ptr() in seen else value
+                seen.add(value.data_ptr())
     return state
 
 
@@ -149,7 +170,10 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Tensor]) -> None
         by_name.setdefault(name, {})[part] = value
     for name, parameter in _named(optimizer):
         if name in by_name:
-            optimizer.state[parameter] = {part: value.to(parameter.device) for part, value in by_name[name].items()}
+            held: dict[str, Any] = {part: value.to(parameter.device) for part, value in by_name[name].items()}
+            if "qmap1" in held or "state1" in held:  # bitsandbytes counts steps in a plain number
+                held["step"] = int(held["step"])
+            optimizer.state[parameter] = held
 
 
 def _named(optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:

@@ -1,5 +1,6 @@
 """Optimizers, rates by block, pulls, holds and averages: each step is the one that its source has, by hand."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,30 @@ def test_a_step_of_adafactor_is_of_the_size_of_the_tensor() -> None:
     # one row: the factored second moment is g^2, so that the step is the rate times the tensor's root mean square
     size = (5.0 / 2) ** 0.5
     assert stepped("adafactor", [[0.5, -4.0]], 0.01, 0.0) == pytest.approx([1.0 - 0.01 * size, -2.0 + 0.01 * size])
+
+
+def test_moments_in_eight_bits_step_as_adamw_does_with_a_byte_a_moment() -> None:
+    weights = {}
+    kinds: tuple[Name, ...] = ("adamw", "adamw-8bit")
+    for kind in kinds:
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, 8192).view(64, 128))
+        optimizer = make_optimizer([("w", weight)], frozenset(), 0.1, 0.1, 0.0, kind=kind)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(8):
+            Schedule(1, 0, "constant", 1.0).apply(optimizer, 0)
+            weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+        weights[kind] = weight.detach() - torch.linspace(-1, 1, 8192).view(64, 128)
+    kept = optimizer_state(optimizer)
+    assert {kept["w/state1"].dtype, kept["w/state2"].dtype} == {torch.uint8}
+    apart = weights["adamw-8bit"] - weights["adamw"]
+    assert 0 < float(apart.norm() / weights["adamw"].norm()) < 0.05
+
+
+def test_eight_bits_without_their_library_are_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(RecipeError, match="pip install bitsandbytes"):
+        make_optimizer([("w", torch.nn.Parameter(torch.ones(2)))], frozenset(), 0.1, 0.1, 0.0, kind="adamw-8bit")
 
 
 @pytest.mark.parametrize("kind", KINDS)
