@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Answer, Example, Loss, Mark, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
@@ -35,6 +35,9 @@ class Written(Task):
 
     max_new_tokens: Annotated[int, Ge(1)] | None = None
     """Longest answer in tokens. None takes it from the data: 1.2 times the 99th percentile, at least 16."""
+
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the target that is spread over all tokens (Szegedy et al. 2016, arXiv:1512.00567)."""
 
     long_answer: str = field(default="", metadata={"option": False})
     """The answer in training that 99 of 100 are no longer than; its tokens are counted when a model is at hand."""
@@ -94,7 +97,7 @@ class Written(Task):
         """Cross entropy of the answer's tokens, summed."""
         from tunesmith.models import writing
 
-        return writing.loss(model, examples)
+        return writing.loss(model, examples, self.smoothing)
 
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
         """The loss and the number of trained tokens of each row."""

@@ -177,18 +177,18 @@ def test_swiglu_and_the_norm_and_their_gradients_are_autograds(adapted: bool) ->
 
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("softcap", [None, 0.7])
+@pytest.mark.parametrize(("softcap", "smoothing"), [(None, 0.0), (0.7, 0.0), (None, 0.2), (0.7, 0.2)])
 def test_losses_in_chunks_are_the_cross_entropy_of_the_whole(
-    learns: bool, bias: bool, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+    learns: bool, bias: bool, softcap: float | None, smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "_CHUNK", 1)  # chunks of 32 rows
     head = nn.Linear(5, 11, bias=bias, dtype=torch.float64).requires_grad_(learns)
     states, labels = made(1, 100, 5).requires_grad_(), torch.arange(100) % 11
     pull = made(2, 100)
     layer = head if softcap is None else OutputLayer(head, None, softcap)
-    ours = loss.label_losses(states, layer, labels, BLAS)
+    ours = loss.label_losses(states, layer, labels, BLAS, smoothing)
     logits = head(states) if softcap is None else softcap * torch.tanh(head(states) / softcap)
-    plain = nn.functional.cross_entropy(logits, labels, reduction="none")
+    plain = nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
     assert torch.allclose(ours, plain, atol=1e-12)
     learning = [states, *head.parameters()] if learns else [states]
     wanted = torch.autograd.grad(plain, learning, pull)

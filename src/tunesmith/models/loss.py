@@ -37,17 +37,19 @@ def label_positions(rows: Sequence[Tokens], device: torch.device) -> tuple[Tenso
     )
 
 
-def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul) -> Tensor:
-    """Cross entropy of each label from the states that predict them: [labels, width] -> [labels].
+def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of each label from the states that predict them: [labels, width] -> [labels]. A share of the target
+    may be spread over all (label smoothing).
 
     Logits are made, used and forgotten in chunks, so memory does not grow with labels x vocabulary. With a frozen head
     the gradient of the states is made with them; one that learns makes its logits again in the backward.
     """
     linear = head.linear if isinstance(head, OutputLayer) else head
     if type(linear) is not nn.Linear:
-        return cross_entropy(fine(head(states)), labels, reduction="none")
+        return cross_entropy(fine(head(states)), labels, reduction="none", label_smoothing=smoothing)
     bias, softcap = (head.bias, head.softcap) if isinstance(head, OutputLayer) else (linear.bias, None)
-    losses: Tensor = _LabelLosses.apply(states, linear.weight, bias, labels, matmul, softcap)  # type: ignore[no-untyped-call]
+    how = (matmul, softcap, smoothing)
+    losses: Tensor = _LabelLosses.apply(states, linear.weight, bias, labels, how)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -63,37 +65,40 @@ class _LabelLosses(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         labels: Tensor,
-        matmul: Matmul,
-        softcap: float | None,
+        how: tuple[Matmul, float | None, float],
     ) -> Tensor:
+        matmul, softcap, smoothing = how
         wants_states, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         early = wants_states and not (wants_weight or wants_bias)
         losses = torch.empty(len(labels), dtype=_fine_dtype(states.dtype), device=states.device)
         grad = torch.empty_like(states) if early else None
         for span, logs, slope in _log_probabilities(states, weight, bias, matmul, softcap):
             wanted = labels[span, None]
-            losses[span] = -logs.gather(1, wanted)[:, 0]
+            losses[span] = (smoothing - 1) * logs.gather(1, wanted)[:, 0]
+            if smoothing:
+                losses[span] -= smoothing * logs.mean(-1)
             if grad is not None:
-                grad[span] = matmul.mm(_pull(logs, wanted, slope).to(weight.dtype), weight)
-        ctx.matmul, ctx.softcap = matmul, softcap
+                grad[span] = matmul.mm(_pull(logs, wanted, slope, smoothing).to(weight.dtype), weight)
+        ctx.how = how
         ctx.save_for_backward(*((grad, None, None, None, None) if early else (None, states, weight, bias, labels)))
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         pull = grads[0][:, None]
         early, states, weight, bias, labels = ctx.saved_tensors
         if early is not None:
-            return early.mul(pull.to(early.dtype)), None, None, None, None, None
+            return early.mul(pull.to(early.dtype)), None, None, None, None
+        matmul, softcap, smoothing = ctx.how
         dstates, dweight = torch.empty_like(states), torch.zeros_like(weight)
         dbias = None if bias is None else torch.zeros_like(bias)
-        for span, logs, slope in _log_probabilities(states, weight, bias, ctx.matmul, ctx.softcap):
-            dlogits = _pull(logs, labels[span, None], slope).mul_(pull[span]).to(weight.dtype)
-            dstates[span] = ctx.matmul.mm(dlogits, weight)
-            ctx.matmul.add(dweight, dlogits.T, states[span])
+        for span, logs, slope in _log_probabilities(states, weight, bias, matmul, softcap):
+            dlogits = _pull(logs, labels[span, None], slope, smoothing).mul_(pull[span]).to(weight.dtype)
+            dstates[span] = matmul.mm(dlogits, weight)
+            matmul.add(dweight, dlogits.T, states[span])
             if dbias is not None:
                 dbias += dlogits.sum(0)
-        return dstates, dweight, dbias, None, None, None
+        return dstates, dweight, dbias, None, None
 
 
 def _log_probabilities(
@@ -111,16 +116,19 @@ def _log_probabilities(
         yield span, torch._log_softmax(logits, -1, False, out=logits), slope  # row by row: in place is exact
 
 
-def _pull(logs: Tensor, wanted: Tensor, slope: Tensor | None) -> Tensor:
-    """Softmax's gradient from log probabilities, which it overwrites: probabilities, less 1 at the label."""
-    made = logs.exp_().scatter_add_(1, wanted, logs.new_full((1, 1), -1.0).expand_as(wanted))
+def _pull(logs: Tensor, wanted: Tensor, slope: Tensor | None, smoothing: float) -> Tensor:
+    """Softmax's gradient from log probabilities, which it overwrites: probabilities, less the target at the label, and
+    less its share everywhere."""
+    made = logs.exp_().scatter_add_(1, wanted, logs.new_full((1, 1), smoothing - 1).expand_as(wanted))
+    if smoothing:
+        made -= smoothing / made.shape[1]
     return made if slope is None else made.mul_(slope)
 
 
-def class_loss(logits: Tensor, targets: Sequence[int]) -> Tensor:
+def class_loss(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -> Tensor:
     """Sum of the cross entropies of rows: logits [rows, labels]; rows whose target is -1 have none."""
     wanted = torch.tensor(list(targets), device=logits.device)
-    return cross_entropy(fine(logits), wanted, reduction="sum", ignore_index=-1)
+    return cross_entropy(fine(logits), wanted, reduction="sum", ignore_index=-1, label_smoothing=smoothing)
 
 
 def row_losses(logits: Tensor, targets: Sequence[int], smoothing: float = 0.0) -> Tensor:

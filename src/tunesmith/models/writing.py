@@ -117,9 +117,9 @@ def _learned(example: Example) -> Tokens:
     return made
 
 
-def loss(model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
-    """Cross entropy of the trained tokens, summed."""
-    losses, _ = token_losses(model, examples)
+def loss(model: Model, examples: Sequence[Example], smoothing: float = 0.0) -> dict[str, Loss]:
+    """Cross entropy of the trained tokens, summed; a share of the target may be spread over the vocabulary."""
+    losses, _ = token_losses(model, examples, smoothing)
     return {"loss": Loss(losses.sum(), float(len(losses)))}
 
 
@@ -132,7 +132,7 @@ def assess(model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]
     return [{"loss": found, "tokens": float(count)} for found, count in sums]
 
 
-def token_losses(model: Model, examples: Sequence[Example]) -> tuple[Any, list[int]]:
+def token_losses(model: Model, examples: Sequence[Example], smoothing: float = 0.0) -> tuple[Any, list[int]]:
     """Cross entropy of every trained token [tokens], and how many each example has."""
     from tunesmith.models.loss import label_losses, label_positions
 
@@ -143,7 +143,7 @@ def token_losses(model: Model, examples: Sequence[Example]) -> tuple[Any, list[i
         states = seq2seq.answer_states(model, sources, rows, positions)
     else:
         states = model.states_at(rows, positions)
-    return label_losses(states, model.output_layer, labels, model.matmul), counts
+    return label_losses(states, model.output_layer, labels, model.matmul, smoothing), counts
 
 
 def write(model: Model, examples: Sequence[Example], room: int, told: Told | None = None) -> list[Any]:

@@ -31,6 +31,7 @@ from tunesmith.contracts import (
     Tokens,
     Vector,
 )
+from tunesmith.errors import RecipeError
 from tunesmith.metrics import answers as scoring
 from tunesmith.written import Written, check_text
 
@@ -115,6 +116,12 @@ class QuestionAnswering(Written):
 
         if source.kind in WRITERS:
             return super().build(source, options, seed)
+        if self.smoothing:
+            raise RecipeError(
+                "an encoder marks one place for an answer, and its target has no share to spread",
+                where="task.smoothing",
+                hint="leave it out, or take a model that writes",
+            )
         return load_span_classifier(source, options.model, options.data.max_tokens, seed)
 
     def question(self, row: Row) -> Question:

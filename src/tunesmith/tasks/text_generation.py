@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Answer, Column, Example, Loss, Metric, Purpose, Reader, Row, Shown, Sums, Task, Vector
@@ -42,6 +42,9 @@ class TextGeneration(Task):
 
     max_new_tokens: Annotated[int, Ge(1)] = 64
     """Longest continuation in tokens, in use."""
+
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the target that is spread over all tokens (Szegedy et al. 2016, arXiv:1512.00567)."""
 
     def check_row(self, values: Mapping[str, Any], purpose: Purpose) -> str | None:
         """A text that is not blank."""
@@ -76,7 +79,7 @@ class TextGeneration(Task):
 
     def loss(self, model: Model, examples: Sequence[Example]) -> dict[str, Loss]:
         """Cross entropy of the predicted tokens, summed."""
-        return writing.loss(model, examples)
+        return writing.loss(model, examples, self.smoothing)
 
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:
         """The loss and the number of predicted tokens of each piece, and the bytes of its document."""

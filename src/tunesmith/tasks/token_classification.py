@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from tunesmith.contracts import (
@@ -60,6 +60,9 @@ class TokenClassification(Task):
     }
     headline: ClassVar[Metric] = Metric("entity_micro_f1", higher_is_better=True)
     families: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the target that is spread over all tags (Szegedy et al. 2016, arXiv:1512.00567)."""
 
     nested: Literal["refuse", "outer"] = "refuse"
     """What to do with entities inside entities: refuse the row, or keep the outer one."""
@@ -169,7 +172,7 @@ class TokenClassification(Task):
         from tunesmith.models.loss import class_loss
 
         targets = [label for example in examples for label in example.target["labels"]]
-        total = class_loss(_word_logits(model, examples), targets)
+        total = class_loss(_word_logits(model, examples), targets, self.smoothing)
         return {"loss": Loss(total, self.weights(examples)["loss"])}
 
     def assess(self, model: Model, examples: Sequence[Example]) -> list[dict[str, Vector]]:

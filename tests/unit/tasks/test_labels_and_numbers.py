@@ -14,7 +14,7 @@ import samples
 import tiny
 from tunesmith import recipefile, stats
 from tunesmith.contracts import Row
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.prepare import Prepared, prepare
 from tunesmith.tasks.multi_label_classification import MultiLabelClassification, best_cut
 from tunesmith.tasks.text_classification import TextClassification
@@ -210,3 +210,34 @@ def test_focus_asks_how_sure_the_net_is_of_the_label_not_of_its_smoothed_neighbo
     sure = logits.softmax(-1)[0, 0]
     smooth = torch.nn.functional.cross_entropy(logits, torch.tensor([0]), label_smoothing=0.3)
     assert float(task.label_losses(logits, [0])[0]) == pytest.approx(float(smooth * (1 - sure) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("task", "family"), [("token-classification", "encoder"), ("chat", "decoder"), ("text-generation", "decoder"),
+                         ("translation", "encoder_decoder")],
+)  # fmt: skip
+def test_smoothing_spreads_a_share_of_the_target_in_training_and_not_in_scores(
+    task: str, family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(family)
+    made = {}
+    for smoothing in (0.0, 0.5, 0.999):
+        values = tiny.recipe_values(folder, samples.write(task, tmp_path), tmp_path,
+                                    task={"name": task, "smoothing": smoothing})  # fmt: skip
+        prepared = prepare(recipefile.build({**values, "model": {"name": str(folder), "dropout": 0}}))
+        prepared.model.net.eval()
+        examples = [example for row in prepared.examples[:5] for example in row]
+        with torch.no_grad():
+            loss = prepared.task.loss(prepared.model, examples)["loss"]
+            made[smoothing] = float(loss.total), prepared.task.assess(prepared.model, examples)
+    plain, half, most = (made[smoothing][0] for smoothing in made)
+    assert half == pytest.approx(plain + 0.5 / 0.999 * (most - plain), rel=1e-4)  # the loss is linear in the share
+    assert abs(most - plain) > 0.1
+    assert made[0.5][1] == made[0.0][1]
+
+
+def test_smoothing_of_places_is_refused(encoder: Path, tmp_path: Path) -> None:
+    task = {"name": "question-answering", "smoothing": 0.1}
+    values = tiny.recipe_values(encoder, samples.write("question-answering", tmp_path), tmp_path, task=task)
+    with pytest.raises(RecipeError, match="one place"):
+        prepare(recipefile.build(values))
