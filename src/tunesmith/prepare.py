@@ -117,7 +117,7 @@ class Prepared:
     def trunk_plan(self) -> TrunkPlan:
         """Whether the frozen blocks are run once a row."""
         train = self.recipe.train
-        if type(self.task).vary is not Task.vary:  # no row is read twice
+        if type(self.task).vary is not Task.vary or self.model.prefix:  # no row is read twice, or as it is
             return TrunkPlan()
         visits = self.schedule().steps / self.plan().per_epoch
         memory = None if train.memory == "auto" else train.memory

@@ -142,6 +142,11 @@ def of(model_type: str) -> Anatomy:
     return TABLE[model_type]
 
 
+def both_ways(config: Any) -> bool:
+    """Whether a decoder's blocks see what comes after a token, as those of an embedder made of one do."""
+    return bool(getattr(config, "use_bidirectional_attention", False))
+
+
 def blocks(base: nn.Module, anatomy: Anatomy) -> nn.ModuleList:
     """The blocks of a base model, first to last: those that read before those that write."""
     from torch import nn
@@ -221,10 +226,15 @@ def token_logits(net: nn.Module, states: Tensor) -> Tensor:
     """Logits [tokens, labels] of a stock token classifier or question answerer from states [tokens, hidden]."""
     import torch
 
+    return torch.as_tensor(token_head(net)(token_features(net, states)))
+
+
+def token_features(net: nn.Module, states: Tensor) -> Tensor:
+    """What that head's last layer reads [tokens, hidden]."""
     parts = dict(net.named_children())
     for name in ("head", "drop", "dropout"):  # the first two are ModernBERT's
         states = parts[name](states) if name in parts else states
-    return torch.as_tensor(token_head(net)(states))
+    return states
 
 
 def masked_logits(net: nn.Module, states: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
@@ -33,6 +34,15 @@ _REFUSED = {
 """Kinds that are more than modules in a net, and why."""
 
 
+_HOOKED = {
+    "alora_invocation_tokens": "is looked for by the library's own model class, so that nothing would learn here",
+    "arrow_config": "routes between adapters that were tuned before",
+}
+"""Options that need more than modules, and why."""
+_FAULTS = (ValueError, TypeError, RuntimeError, LookupError, AttributeError, AssertionError, ImportError, re.error)
+"""What the library raises for a config that does not fit: it checks little before it builds."""
+
+
 def kinds() -> list[str]:
     """Every kind of adapter that the library here has, as its configs call it."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as TUNERS
@@ -51,10 +61,9 @@ def put(model: Model, kind: str, options: dict[str, Any], seed: int) -> None:
         warnings.simplefilter("ignore")  # of merging, of kernels for other devices, of sizes that it mends itself
         try:
             model.peft = peft.get_peft_model(net, config)
-        except (ValueError, TypeError, RuntimeError, KeyError, NotImplementedError) as fault:
+        except _FAULTS as fault:
             raise RecipeError(
-                f"the PEFT library refuses this {kind} adapter: {str(fault).strip().splitlines()[0]}",
-                where="method.config",
+                f"the PEFT library refuses this {kind} adapter: {_first_line(fault)}", where="method.config"
             ) from None
     learns = {id(p) for p in net.parameters() if p.requires_grad}
     for name, parameter in model.net.named_parameters():
@@ -87,11 +96,17 @@ def _config(model: Model, kind: str, options: dict[str, Any]) -> Any:
             )
     if "target_modules" in known and options.get("target_modules") is None and kind != "TRAINABLE_TOKENS":
         options = {**options, "target_modules": _targets(model, norms=kind == "LN_TUNING")}
+    for name, why in _HOOKED.items():
+        if options.get(name) is not None:
+            raise RecipeError(f"`{name}` {why}", where=f"method.config.{name}", hint="leave it out")
     try:
         return make(**options)
-    except (ValueError, TypeError, AttributeError) as fault:
-        reason = str(fault).strip().splitlines()[0]
-        raise RecipeError(f"the PEFT library refuses the config: {reason}", where="method.config") from None
+    except _FAULTS as fault:
+        raise RecipeError(f"the PEFT library refuses the config: {_first_line(fault)}", where="method.config") from None
+
+
+def _first_line(fault: Exception) -> str:
+    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
 
 
 def _targets(model: Model, *, norms: bool) -> str:
@@ -141,8 +156,6 @@ def merge(model: Model) -> None:
     assert model.peft is not None
     try:
         model.peft.merge_and_unload()
-    except (ValueError, NotImplementedError, AttributeError, TypeError) as fault:
-        raise ModelError(
-            f"the PEFT library cannot merge this adapter: {str(fault).strip().splitlines()[0]}", where="method"
-        ) from None
+    except _FAULTS as fault:
+        raise ModelError(f"the PEFT library cannot merge this adapter: {_first_line(fault)}", where="method") from None
     model.peft = None

@@ -84,15 +84,16 @@ class OutputLayer(nn.Module):
     """A linear layer over the vocabulary with what some families have behind it: a bias that is no parameter (BART),
     logits brought between minus and plus a number by a tanh (Gemma 2)."""
 
-    def __init__(self, linear: nn.Linear, bias: Tensor | None, softcap: float | None) -> None:
+    def __init__(self, linear: nn.Module, bias: Tensor | None, softcap: float | None) -> None:
         super().__init__()
         self.linear = linear
-        self.bias = linear.bias if bias is None else bias.flatten()
+        self.extra = None if bias is None else bias.flatten()
         self.softcap = softcap
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., width] -> [..., vocabulary]"""
-        logits = nn.functional.linear(states, self.linear.weight, self.bias)
+        logits: Tensor = self.linear(states)
+        logits = logits if self.extra is None else logits + self.extra
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 

@@ -51,7 +51,7 @@ def load_classifier(
     """
     config = config_of(source, choice)
     parts = anatomy.of(config.model_type)
-    pooling = pooling_for(choice, parts, source)
+    pooling = pooling_for(choice, parts, source, config)
     with quiet(), seeded(seed):
         if pooling in ("mean", "attention") or choice.head_layers > 1 or choice.head_dropout is not None:
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
@@ -63,6 +63,8 @@ def load_classifier(
             encoder.config.problem_type = problem
         else:
             same = _rename(config, labels)
+            if getattr(config, "classifier_pooling", "cls") != "cls":  # ModernBERT's may be the mean
+                config.classifier_pooling, same = "cls", False
             config.problem_type = problem
             if config.pad_token_id is None:
                 config.pad_token_id = config.eos_token_id
@@ -97,7 +99,7 @@ def load_embedder(
     if choice.head != "fresh":
         raise ModelError("embeddings are made without a head", where="model.head", hint="leave it out")
     plain_head(choice)
-    pooling = pooling_for(choice, parts, source)
+    pooling = pooling_for(choice, parts, source, config)
     if pooling == "attention":
         raise ModelError("embeddings are pooled without learning", where="model.pooling", hint="take mean, cls or last")
     if choice.pooling == "auto":
@@ -208,6 +210,7 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     if choice.new_tokens:
         raise ModelError("this model reads images", where="model.new_tokens", hint="leave them out")
     same = _rename(config, labels)
+    teacher = config.model_type == "deit" and "WithTeacher" in str(config.architectures)
     if config.model_type == "deit":  # of its two classes, the one without a teacher
         config.architectures = ["DeiTForImageClassification"]
     with quiet(), seeded(seed):
@@ -225,7 +228,7 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     reads = ImageReader(processor)
     return Model(
         net.to(device).eval(), reads, "image-classifier", parts, source, device, layout=parts.layout,
-        fresh=frozenset(fresh),
+        fresh=frozenset(fresh), reshaped=teacher,
     )  # fmt: skip
 
 
@@ -273,6 +276,12 @@ def load_causal_lm(source: Source, choice: ModelChoice, max_tokens: int | None) 
             f"`{source.name}` is an encoder and cannot write answers",
             where="model",
             hint="take a decoder such as `smollm2-135m`",
+        )
+    if anatomy.both_ways(config):
+        raise ModelError(
+            f"the blocks of `{source.name}` see what comes next, so it cannot write",
+            where="model",
+            hint="take it for classification or retrieval, or a decoder such as `smollm2-135m` for this",
         )
     plain_head(choice, pooling="is for classifiers")
     with quiet():

@@ -47,7 +47,10 @@ def label_losses(states: Tensor, head: nn.Module, labels: Tensor, matmul: Matmul
     linear = head.linear if isinstance(head, OutputLayer) else head
     if type(linear) is not nn.Linear:
         return cross_entropy(fine(head(states)), labels, reduction="none", label_smoothing=smoothing)
-    bias, softcap = (head.bias, head.softcap) if isinstance(head, OutputLayer) else (linear.bias, None)
+    bias: Tensor | None = linear.bias
+    softcap = None
+    if isinstance(head, OutputLayer):
+        bias, softcap = linear.bias if head.extra is None else head.extra, head.softcap
     how = (matmul, softcap, smoothing)
     losses: Tensor = _LabelLosses.apply(states, linear.weight, bias, labels, how)  # type: ignore[no-untyped-call]
     return losses

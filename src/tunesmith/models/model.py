@@ -6,13 +6,14 @@ Both layouts give flat states [tokens, width] of sequences end to end, so nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.contracts import Pixels, Tokens
+from tunesmith.errors import ModelError
 from tunesmith.models import anatomy, bodies, stock, vocabulary
 from tunesmith.models.anatomy import Anatomy, Layout
 from tunesmith.models.catalog import Source
@@ -78,6 +79,7 @@ class Model(Learner):
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
     fillers: int = 0
     """Tokens of filler that were computed so far."""
+    _stock_checkpointing: bool = field(default=False, repr=False)
 
     @property
     def config(self) -> Any:
@@ -135,6 +137,21 @@ class Model(Learner):
     def depth_of(self, name: str) -> int | None:
         """Which block a parameter is in, or None outside the blocks."""
         return anatomy.depth_of(self.base, self.anatomy, name.removeprefix(f"{self.root}."))
+
+    def halve(self) -> None:
+        """As any net; the PEFT library's layers keep numbers in buffers too. Raises ModelError for those that keep some
+        elsewhere."""
+        if self.peft is not None and str(self.peft.peft_config["default"].peft_type.value) == "ADAMSS":
+            raise ModelError(
+                "an ADAMSS adapter computes in full precision only",
+                where="train.precision",
+                hint="set it to fp32",
+            )
+        super().halve()
+        for module in self.net.modules() if self.peft is not None else ():
+            for buffer in module.buffers() if hasattr(module, "base_layer") else ():
+                if buffer.is_floating_point():
+                    buffer.data = buffer.data.to(torch.bfloat16)
 
     def states(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Last hidden states [tokens, width] of sequences end to end, and their lengths [rows]."""
@@ -243,7 +260,7 @@ class Model(Learner):
     def stream(self, rows: Sequence[Tokens]) -> Stream:
         """Rows with their prompt, laid end to end; what they begin with in common once, where that changes nothing."""
         exact = self.sharing and self.kept is None and self.anatomy.family == "decoder" and self.device.type == "cpu"
-        share = exact and not self.draws()
+        share = exact and not self.draws() and not anatomy.both_ways(self.config)
         made = stream_of(
             with_prompt(rows, self.prefix), self.anatomy.first_position, self.device, share=share, grid=self._grid()
         )
@@ -303,10 +320,11 @@ class Model(Learner):
             more: dict[str, Any] = {"start": start, "checkpointing": self.checkpointing, "embedded": embedded}
             return bodies.run(body, stream, self.depth, look, **more)
         self.lend_matmul()
-        states = stock.run(
-            self.base, stream, self.depth, embedded, decoder=self.family == "decoder", typed=self._told_types(),
-            checkpointing=self.checkpointing,
-        )  # fmt: skip
+        if self.checkpointing != self._stock_checkpointing:
+            stock.set_checkpointing(self.base, self.checkpointing)
+            self._stock_checkpointing = self.checkpointing
+        decoder, typed = self.family == "decoder", self._told_types()
+        states = stock.run(self.base, stream, self.depth, embedded, decoder=decoder, typed=typed)
         return states if look is None else states[look.index]
 
     def _noisy(self, stream: Stream) -> Tensor | None:

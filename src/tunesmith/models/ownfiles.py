@@ -19,15 +19,6 @@ from tunesmith.models.prompt import Prompted
 
 FILE = "adapter.safetensors"
 ABOUT = "adapter.json"
-_AUTO = {
-    "classifier": "AutoModelForSequenceClassification",
-    "token-classifier": "AutoModelForTokenClassification",
-    "span-classifier": "AutoModelForQuestionAnswering",
-    "masked-lm": "AutoModelForMaskedLM",
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-    "image-classifier": "AutoModelForImageClassification",
-}
 _BEGIN = """import json
 
 import torch
@@ -101,7 +92,8 @@ def needed(model: Model) -> bool:
     """Whether the net holds something that PEFT's files have no place for."""
     first = next((module for _, module in adapted.found(model.net)), None)
     prompted = prompt_of(model.net)
-    return isinstance(first, Bottleneck) or (prompted is not None and model.kind not in ("causal-lm", "seq2seq-lm"))
+    alone = model.kind in ("causal-lm", "seq2seq-lm") and not model.fresh  # what PEFT's file holds is all that learned
+    return isinstance(first, Bottleneck) or (prompted is not None and not alone)
 
 
 def attends(net: nn.Module) -> bool:
@@ -132,7 +124,7 @@ def save(model: Model, folder: Path, base_name: str | None, whole: Sequence[str]
     about: dict[str, Any] = {
         "kind": "head" if base_name is None else "bottleneck" if modules else "prompt",
         "base": base_name,
-        "class": "AutoModel" if inside else _AUTO[model.kind],
+        "class": "AutoModel" if inside else type(model.net).__name__,
         "arguments": _arguments(model),
         "modules": {path: module.config() for path, module in modules.items()},
         "whole": names,

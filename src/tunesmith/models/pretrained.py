@@ -192,9 +192,11 @@ def plain_head(choice: ModelChoice, pooling: str | None = None) -> None:
             )
 
 
-def pooling_for(choice: ModelChoice, parts: Anatomy, source: Source) -> Pooling:
+def pooling_for(choice: ModelChoice, parts: Anatomy, source: Source, config: Any) -> Pooling:
     """How the tokens of a text become one vector. Raises ModelError for a way that does not fit the family."""
     fits: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "cls", "attention"), "decoder": ("last", "attention")}
+    if anatomy.both_ways(config):
+        fits["decoder"] = ("mean", "last", "attention")
     if choice.pooling == "auto":
         return fits[parts.family][0]
     if choice.pooling not in fits[parts.family]:

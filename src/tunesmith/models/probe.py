@@ -106,6 +106,7 @@ def fit_token_probe(model: Model, rows: Sequence[Tokens], targets: Sequence[Sequ
     for number in np.random.default_rng(0).permutation(len(rows)):
         row, labels = rows[number], targets[number]
         states = model.states_at([row], torch.tensor([k for k, learned in enumerate(row.trained) if learned]))
+        states = anatomy.token_features(model.net, states)
         features.append(states.double().cpu().numpy())
         wanted += labels
         if len(wanted) >= most:
@@ -124,7 +125,7 @@ def fit_span_probe(model: Model, rows: Sequence[Tokens], spans: Sequence[Sequenc
     count = 0
     for k in np.random.default_rng(0).permutation(len(rows)):
         row, span = rows[k], spans[k]
-        features.append(model.states([row])[0].double().cpu().numpy())
+        features.append(anatomy.token_features(model.net, model.states([row])[0]).double().cpu().numpy())
         ends.append(np.stack([np.arange(len(row.ids)) == place for place in span]))
         count += len(row.ids)
         if count >= most:

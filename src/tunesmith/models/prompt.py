@@ -73,25 +73,35 @@ def put(model: Model, count: int, text: str | None, seed: int) -> None:
             where="method.tokens",
             hint="take fewer",
         )
+    if model.config.model_type == "marian" and model.config.scale_embedding:
+        raise RecipeError(
+            "a Marian reads embeddings that are given to it at another scale than its own words",
+            where="method",
+            hint="take `lora` or `bottleneck`",
+        )
     whole: Any = model.net
     net: Any = whole.get_encoder() if model.family == "encoder-decoder" else model.base
     table = net.get_input_embeddings()
     path = next(name for name, module in net.named_modules(remove_duplicate=False) if module is table)
-    net.set_submodule(path, Prompted(table, _start(reads, table.weight, count, text, seed)))
+    net.set_submodule(path, Prompted(table, _start(reads, table, count, text, seed)))
     size = len(table.weight)
     model.prefix = tuple(range(size, size + count))
     model.reads = replace(reads, max_tokens=min(reads.max_tokens, room))
 
 
-def _start(reads: TextEncoder, table: Tensor, count: int, text: str | None, seed: int) -> Tensor:
-    """Embeddings [count, width] to begin from: of a text's tokens, or of tokens drawn from the vocabulary."""
+@torch.no_grad()
+def _start(reads: TextEncoder, table: nn.Module, count: int, text: str | None, seed: int) -> Tensor:
+    """Embeddings [count, width] to begin from, as the net reads them: of a text's tokens, or of some drawn from the
+    vocabulary."""
+    weight = table.get_parameter("weight")
     if text is None:
         special = reads.special()
-        known = [k for k in range(min(len(table), len(reads.tokenizer))) if k not in special]
+        known = [k for k in range(min(len(weight), len(reads.tokenizer))) if k not in special]
         drawn = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))[:count]
         ids = [known[k] for k in drawn.tolist()]
     else:
         ids = reads.backend.encode(text, add_special_tokens=False).ids
         if not ids:
             raise RecipeError("the text to begin from has no tokens", where="method.text", hint="leave it out")
-    return table[torch.tensor([ids[k % len(ids)] for k in range(count)], device=table.device)]
+    found: Tensor = table(torch.tensor([ids[k % len(ids)] for k in range(count)], device=weight.device))
+    return found

@@ -17,7 +17,7 @@ from tunesmith.models.pieces import SlowBackend, backend_of
 def shorten(config: Any, parts: Anatomy, blocks: int) -> None:
     """Have a net of this config made of its first blocks alone; what the config says of each block is cut with it.
     Raises ModelError for more than there are, and for nets with more than one stack of them."""
-    held = getattr(config, parts.depth)
+    held = getattr(config, parts.depth, None)
     if parts.reading or not isinstance(held, int) or parts.family == "vision":
         raise ModelError(
             f"blocks of a `{config.model_type}` cannot be left out here",
@@ -31,7 +31,7 @@ def shorten(config: Any, parts: Anatomy, blocks: int) -> None:
             hint=f"set it to {held} or less",
         )
     for key, value in list(vars(config).items()):
-        if isinstance(value, list | tuple) and len(value) == held:
+        if "layer" in key and isinstance(value, list | tuple) and len(value) == held:
             setattr(config, key, value[:blocks])
     setattr(config, parts.depth, blocks)
 
@@ -40,6 +40,8 @@ def shorten(config: Any, parts: Anatomy, blocks: int) -> None:
 def add_tokens(net: Any, tokenizer: Any, words: Sequence[str]) -> tuple[int, ...]:
     """Give words ids of their own and embeddings that are the mean of all others (Hewitt 2021, "Initializing new word
     embeddings"). Returns the ids. Raises ModelError for a word that is a token already."""
+    from tokenizers import AddedToken
+
     known = tokenizer.get_vocab()
     for word in words:
         if word in known:
@@ -48,13 +50,23 @@ def add_tokens(net: Any, tokenizer: Any, words: Sequence[str]) -> tuple[int, ...
         raise ModelError(
             "this model's tokenizer takes no new tokens here", where="model.new_tokens", hint="leave them out"
         )
+    if getattr(net.config, "model_type", "") == "encoder-decoder":
+        raise ModelError("the halves of a pair take no new tokens", where="model.new_tokens", hint="leave them out")
     old = len(tokenizer)
-    tokenizer.add_tokens(list(words))
+    plain = [word[:1].isalnum() and word[-1:].isalnum() for word in words]  # not inside another word
+    tokenizer.add_tokens([AddedToken(word, single_word=whole) for word, whole in zip(words, plain, strict=True)])
     tables = [net.get_input_embeddings(), net.get_output_embeddings()]
     means = [None if table is None else table.weight[:old].mean(0) for table in tables]
     if len(tokenizer) > len(tables[0].weight):
         net.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    ids = tuple(range(old, len(tokenizer)))
+    ids = tuple(tokenizer.convert_tokens_to_ids(list(words)))
+    for word, number in zip(words, ids, strict=True):
+        if number not in tokenizer(f"a {word} b")["input_ids"]:
+            raise ModelError(
+                f"the tokenizer never makes a token of `{word}`: another one comes first",
+                where="model.new_tokens",
+                hint="write it as the tokenizer reads texts (in small letters, perhaps), or leave it out",
+            )
     for table, mean in zip((net.get_input_embeddings(), net.get_output_embeddings()), means, strict=True):
         if table is not None and mean is not None:
             table.weight[list(ids)] = mean

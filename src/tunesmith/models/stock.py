@@ -10,14 +10,18 @@ from torch import Tensor
 from tunesmith.models.stream import Stream
 
 
-def run(
-    base: Any, stream: Stream, depth: int, embedded: Tensor | None, *, decoder: bool, typed: bool, checkpointing: bool
-) -> Tensor:
+def set_checkpointing(base: Any, on: bool) -> None:
+    """Have the blocks keep only their inputs, or all again."""
+    newer = hasattr(base, "activation_checkpointing_enable")  # what the older names warn of
+    if on:
+        enable = base.activation_checkpointing_enable if newer else base.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    else:
+        (base.activation_checkpointing_disable if newer else base.gradient_checkpointing_disable)()
+
+
+def run(base: Any, stream: Stream, depth: int, embedded: Tensor | None, *, decoder: bool, typed: bool) -> Tensor:
     """Last hidden states [tokens, width]; `typed` says that the net is told which of two texts a token is of."""
-    if checkpointing and not base.is_gradient_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
-    elif base.is_gradient_checkpointing and not checkpointing:
-        base.gradient_checkpointing_disable()
     more: dict[str, Any] = {"use_cache": False} if decoder else {}
     if stream.types is not None and typed:
         more["token_type_ids"] = stream.types[None]

@@ -41,10 +41,13 @@ class RowsInUse(nn.Module):
         """Token ids of any shape -> their rows [..., width]."""
         place = self.get_buffer("places")[ids]
         found = embedding(place.clamp(min=0), self.rows)
+        scale = getattr(self.table, "embed_scale", None)  # Gemma's tables and BART's scale what they give
+        if scale is not None:
+            found = found * (scale.to(found.dtype) if isinstance(scale, Tensor) else scale)
         other = place < 0
         if ids.device.type == "cpu" and not bool(other.any()):  # a GPU would have to be waited for to tell
             return found
-        return torch.where(other[..., None], embedding(ids, self.table.weight), found)
+        return torch.where(other[..., None], self.table(ids), found)
 
 
 def narrow(net: nn.Module, path: str, ids: Iterable[int]) -> None:

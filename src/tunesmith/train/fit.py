@@ -119,7 +119,7 @@ def small_piece(examples: Sequence[Example], batch_size: int) -> list[Example]:
 def attention_bytes(model: Model, piece: Sequence[Example]) -> int:
     """What does not grow with the tokens alone: weights of attention [heads, length, length], and the draws and their
     product, where dropout keeps the flash kernel out."""
-    if not model.draws():
+    if not model.draws() and getattr(model.config, "attn_logit_softcapping", None) is None:
         return 0
     heads = int(getattr(model.config, "num_attention_heads", 12))
     squares = sum(example.length**2 for example in piece)
