@@ -17,7 +17,7 @@ from tunesmith.models import adapted, anatomy
 from tunesmith.models.heads import Pooled
 from tunesmith.models.model import Model
 from tunesmith.models.peftfiles import FILE, pattern_of
-from tunesmith.models.pretrained import seeded
+from tunesmith.models.pretrained import seeded, still
 
 _REFUSED = {
     "ADALORA": "moves rank from layer to layer while it learns, which the library does from a loop of its own",
@@ -45,7 +45,8 @@ _FAULTS = (ValueError, TypeError, RuntimeError, LookupError, AttributeError, Ass
 
 def kinds() -> list[str]:
     """Every kind of adapter that the library here has, as its configs call it."""
-    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as TUNERS
+    with still():
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as TUNERS
 
     return sorted(str(kind.value) for kind in TUNERS)
 
@@ -53,7 +54,8 @@ def kinds() -> list[str]:
 def put(model: Model, kind: str, options: dict[str, Any], seed: int) -> None:
     """Freeze all but what is fresh, and have the library put its adapters into the net. Raises RecipeError for a kind,
     an option or a value that it refuses, and for kinds that are more than modules."""
-    import peft
+    with still():
+        import peft
 
     config = _config(model, kind, options)
     net = inner(model)

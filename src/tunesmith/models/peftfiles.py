@@ -17,6 +17,7 @@ from tunesmith.models.adapted import Adapted
 from tunesmith.models.ia3 import Ia3Linear
 from tunesmith.models.lora import LoraLinear
 from tunesmith.models.model import Model
+from tunesmith.models.pretrained import still
 from tunesmith.models.prompt import Prompted
 
 FILE = "adapter_model.safetensors"
@@ -54,7 +55,8 @@ def save_peft(
 
 def save_prompt(model: Model, folder: Path, *, base_name: str, task_type: str) -> None:
     """Write the virtual tokens of a net that writes as the PEFT library's prompt tuning."""
-    import peft
+    with still():
+        import peft
     from safetensors.torch import save_file
 
     prompted = next(module for module in model.net.modules() if isinstance(module, Prompted))
@@ -76,7 +78,8 @@ def save_prompt(model: Model, folder: Path, *, base_name: str, task_type: str) -
 
 def _config(modules: dict[str, Adapted]) -> Any:
     """The library's config of these modules, all of a kind."""
-    import peft
+    with still():
+        import peft
 
     first = next(iter(modules.values()))
     target = pattern_of(list(modules))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import RecipeError
+from tunesmith.models.pretrained import still
 from tunesmith.recipe import Train
 from tunesmith.train.lion import Lion
 
@@ -36,7 +37,8 @@ def _eight_bits(groups: list[dict[str, Any]]) -> Optimizer:
     """AdamW whose moments are kept in blocks of 8 bits (Dettmers et al. 2022, arXiv:2110.02861), by bitsandbytes: of
     tensors from 4,096 numbers on. Raises RecipeError where the library is not installed."""
     try:
-        from bitsandbytes.optim import AdamW8bit
+        with still():
+            from bitsandbytes.optim import AdamW8bit
     except ImportError as fault:
         raise RecipeError(
             f"moments in 8 bits are the library bitsandbytes', which cannot be used here: {fault}",
