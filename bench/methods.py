@@ -2,7 +2,7 @@
 
 Each run is one `tunesmith train` of MiniLM on banking77 in a process of its own. The methods have 2,000 rows; the
 regularizers have 8 of each label, drawn by the seed, where a net can learn them by heart. The chats are SmolLM2-135M
-on 200 rows of alpaca, scored by the loss of 200 test rows. Within a table all have the
+on 200 rows of alpaca, scored by the loss of 100 test rows. Within a table all have the
 same rows, the same passes over them and the method's usual rate; the seeds change the fresh head, the order and
 dropout. Beside score, time, memory and size it prints what was forgotten: the accuracy on sst2 that a linear probe
 reads off the tuned trunk, less that off the untouched one. `--save` keeps the results, one file a row and a run for
@@ -140,7 +140,7 @@ def chat(keys: dict[str, Any], seed: int, work: Path) -> dict[str, Any]:
         "model": "smollm2-135m", "task": "chat", "method": keys["method"],
         "data": {"train": str(data_folder("alpaca")), "limit": 200, "bad_rows": "skip"},
         "train": {"epochs": 1, "batch_size": 8, "seed": seed},
-        "evaluate": {"limit": 200, "answers": 0}, "run": {"dir": str(work / "runs")},
+        "evaluate": {"limit": 100, "answers": 0}, "run": {"dir": str(work / "runs")},
     }  # fmt: skip
 
 
