@@ -55,7 +55,10 @@ class Blend:
         anypeft.merge(model) if model.peft is not None else adapted.merge(model.net)
         vocabulary.settle(model.net)
         found = splits.load(self.tuned.recipe, make_plugin("tasks", *predictor.named_task(self.tuned.recipe)))
-        self.rows = {name: self.tuned.readable(part) for name, part in found.rows.items()}
+        self.rows = {
+            name: self.tuned.readable(part if name == "train" else self.tuned.task.gather(part, model, "answer"))
+            for name, part in found.rows.items()
+        }
         self.start = self._beginning(self.rows["train"])
         self.end = {name: p.detach().clone() for name, p in model.net.named_parameters()}
         self.metric = self.tuned.task.headline

@@ -256,6 +256,12 @@ def prepare(
             where="train.freeze",
             hint="freeze less",
         )
+    if found.task.joint and fitted and not {name for name, _ in model.trained()} - model.fresh:
+        raise RecipeError(
+            "the head is fitted, not learned, and nothing else learns",
+            where="method",
+            hint="take `full`, `top-layers` or `lora`; or leave `task.contrast` out",
+        )
     if recipe.train.noise:
         _refuse_noise(model)
         model.noise = recipe.train.noise

@@ -101,3 +101,14 @@ def test_adapters_that_are_no_weights_are_refused(
     run = finished(encoder, tmp_path, method)
     with pytest.raises(error, match=r"no weights|cannot be merged"):
         Blend(run)
+
+
+@pytest.mark.parametrize("task", ["reranking", "retrieval", "token-classification"])
+def test_rows_that_need_each_other_are_put_together_first(task: str, encoder: Path, tmp_path: Path) -> None:
+    run = finished(encoder, tmp_path, "full", task)
+    points = list(Blend(run).curve([0.0, 1.0]))
+    wanted = load_run(run).evaluate()["scores"]["test"]
+    _, scores = Blend(run).keep(1.0, tmp_path / "saved")
+    assert scores.keys() == wanted.keys() and len(points) == 2
+    for name, score in scores.items():
+        assert score.value == pytest.approx(wanted[name]["value"], abs=1e-4)
