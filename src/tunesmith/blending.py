@@ -3,6 +3,7 @@ finished run, mixed with those that it began with, in any share."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tunesmith.metrics.measured import Score
 from tunesmith.models import adapted, anypeft, probe, save, vocabulary
 from tunesmith.models.model import Model
 from tunesmith.predictor import Predictor
+from tunesmith.provenance import refuse_changed
 from tunesmith.recipefile import make_plugin, task_as_json
 from tunesmith.train.evaluate import judge, value_of
 
@@ -31,6 +33,8 @@ MOST = 2000
 """Rows of the other task that are looked at."""
 _LEARN = 0.6
 """Share of them that its probe is fitted to."""
+_FEWEST = 5
+"""Rows of a label that a probe can be fitted to and scored on."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Blend:
             raise RunError("virtual tokens are no weights of the model, so there is nothing between", where=str(run))
         anypeft.merge(model) if model.peft is not None else adapted.merge(model.net)
         vocabulary.settle(model.net)
+        refuse_changed(self.tuned.run)
         found = splits.load(self.tuned.recipe, make_plugin("tasks", *predictor.named_task(self.tuned.recipe)))
         self.rows = {
             name: self.tuned.readable(part if name == "train" else self.tuned.task.gather(part, model, "answer"))
@@ -125,28 +130,39 @@ class Other:
             )
         task = make_plugin("tasks", "text-generation" if self.writes else "text-classification", {})
         there = find_files(file)
-        made = read_rows(there.get("test") or next(iter(there.values())), task, {})
+        needed = "a `text`" if self.writes else "a `text` and a `label`"
+        try:
+            made = read_rows(there.get("test") or next(iter(there.values())), task, {})
+        except DataError as fault:
+            raise DataError(fault.problem, where=fault.where, hint=f"call its columns {needed}") from None
         if not made.rows:
-            raise DataError("no row can be used", where=str(file), hint="it needs a `text`, and a `label` to tell")
+            raise DataError("no row can be used", where=str(file), hint=f"each needs {needed}")
         self.task: Any = task.learn(made.rows)
         self.rows: Sequence[Row] = sample(made.rows, MOST)
+        counts = [] if self.writes else Counter(row["label"] for row in self.rows).values()
+        if counts and min(counts) < _FEWEST:
+            raise DataError(
+                f"a probe needs {_FEWEST} rows of every label, and some have {min(counts)}",
+                where=str(file),
+                hint="add rows, or leave the rare labels out",
+            )
 
     def measure(self, model: Model) -> float:
         """Accuracy of a linear probe, or the loss of the texts."""
         if self.writes:
             return value_of(self.task, judge(model, self.task, self.rows, answers=0).measured)[self.task.headline.name]
         from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import train_test_split
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         model.net.eval()
         states = probe.pooled(model, [model.text.text(row["text"]) for row in self.rows])
         labels = np.array([row["label"] for row in self.rows])
-        order = np.random.default_rng(0).permutation(len(labels))
-        cut = max(round(_LEARN * len(order)), 1)
+        learn, score = train_test_split(np.arange(len(labels)), train_size=_LEARN, random_state=0, stratify=labels)
         fitted = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-        fitted.fit(states[order[:cut]], labels[order[:cut]])
-        return float(fitted.score(states[order[cut:]], labels[order[cut:]]))
+        fitted.fit(states[learn], labels[learn])
+        return float(fitted.score(states[score], labels[score]))
 
     @property
     def name(self) -> str:

@@ -137,7 +137,8 @@ def evaluate(screen: Screen, path: Path, data: Path | None) -> int:
 
 def blend(screen: Screen, path: Path, steps: int, keep: Path | None, save: float | None) -> int:
     """Mix the untuned and the tuned weights of a run in every share."""
-    open_run(path)
+    if open_run(path).status()["state"] != "finished":
+        raise RunError("the run has not finished", where=str(path), hint=f"`tunesmith resume {path}` goes on with it")
     from tunesmith.blending import Blend
     from tunesmith.report import plots
     from tunesmith.report.tables import number, with_interval
@@ -150,6 +151,7 @@ def blend(screen: Screen, path: Path, steps: int, keep: Path | None, save: float
         beside = "" if point.kept is None else f", {other} {number(point.kept)}"
         screen.say(f"{point.share:4.0%} tuned: {mixed.metric.name} {with_interval(vars(point.score))}{beside}")
     plot = path / "report" / "blend.png"
+    plot.parent.mkdir(exist_ok=True)
     plots.blend(points, f"{mixed.metric.name} on validation", other, plot)
     made = {
         "run": str(path), "headline": mixed.metric.name, "higher_is_better": mixed.metric.higher_is_better,

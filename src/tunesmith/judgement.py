@@ -48,15 +48,16 @@ def score(model: Model, task: Task, split: str, rows: Sequence[Row], answers: in
     return Judgement(split, judged, {split: stats.scores(task, judged.measured)})
 
 
-_AS_PUBLISHED = {"pooling": "auto", "head_layers": 1, "head_width": None, "head_dropout": None, "blocks": None,
-                 "new_tokens": []}  # fmt: skip
-"""Of the model that a tuned one is compared with: a linear probe on pooled states, and nothing of it changed."""
+_AS_PUBLISHED: dict[str, Any] = {"blocks": None, "new_tokens": []}
+"""Of the model that a tuned one is compared with."""
+_PROBED: dict[str, Any] = {"pooling": "auto", "head_layers": 1, "head_width": None, "head_dropout": None}
+"""Of one whose untuned head is a linear probe on pooled states."""
 
 
 def untuned(task: Task, recipe: Recipe, source: Source, train: Sequence[Row]) -> Model:
     """The model before tuning, doing the task by what its frozen states tell of the training rows."""
-    if task.probed:  # a probe is linear on pooled states
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_AS_PUBLISHED)})
+    changes = {**_AS_PUBLISHED, **(_PROBED if task.probed else {})}
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})
     model = task.build(source, recipe, recipe.train.seed)
     task.base(model, train)
     return model

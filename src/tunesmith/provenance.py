@@ -15,8 +15,10 @@ import torch
 
 from tunesmith.data import sql, tokens
 from tunesmith.data.sums import sha256
+from tunesmith.errors import RunError
 from tunesmith.prepare import Prepared
 from tunesmith.recipefile import fingerprint, task_as_json
+from tunesmith.rundir import RunDir
 from tunesmith.train.fit import Fit
 from tunesmith.train.trunk import TrunkPlan
 
@@ -94,3 +96,18 @@ def plan_json(prepared: Prepared, measured: Fit, trunk: TrunkPlan) -> dict[str, 
         "evaluate_every": every,
         "save_every": recipe.train.save_every or every,
     }
+
+
+def refuse_changed(run: RunDir) -> None:
+    """Raise RunError where a file of the run's rows is gone, or is another than when the run began."""
+    for name, part in run.json("data").items():
+        for file in part["files"]:
+            path = Path(file["path"])
+            if not path.exists():
+                raise RunError(f"the rows of `{name}` are gone", where=file["path"], hint="put the file back")
+            if sha256(path) != file["sha256"]:
+                raise RunError(
+                    f"the rows of `{name}` have changed since the run began",
+                    where=file["path"],
+                    hint="put the old file back, or start a new run",
+                )

@@ -79,6 +79,8 @@ class ModelChoice(Section):
             raise ValueError(
                 "a head that starts as the linear probe has one layer, over a plain mean or the last token"
             )
+        if any(word != word.strip() or " " in word for word in self.new_tokens):
+            raise ValueError("a new token is one word, without white space")
         if len(set(self.new_tokens)) < len(self.new_tokens):
             raise ValueError("a new token is named twice")
         return self

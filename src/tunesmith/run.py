@@ -16,14 +16,21 @@ import torch
 from tunesmith import judgement as judging
 from tunesmith import recipefile
 from tunesmith.data import sql, tokens
-from tunesmith.data.sums import sha256
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned, describe
 from tunesmith.models import adapted, matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, Say, prepare, untuned
-from tunesmith.provenance import default_name, examples_hash, model_hash, plan_json, receipt, task_json
+from tunesmith.provenance import (
+    default_name,
+    examples_hash,
+    model_hash,
+    plan_json,
+    receipt,
+    refuse_changed,
+    task_json,
+)
 from tunesmith.recipe import Recipe
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, create, guarded, open_run, write_json
@@ -74,17 +81,7 @@ def begin(recipe: Recipe, text: str | None, command: list[str], say: Say = lambd
 def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
     """What a run was made of, in memory again. Raises RunError when its data or model has changed since."""
     recipe = recipefile.build(run.json("resolved"), source=str(run.path / "resolved.json"))
-    for name, part in run.json("data").items():
-        for file in part["files"]:
-            path = Path(file["path"])
-            if not path.exists():
-                raise RunError(f"the rows of `{name}` are gone", where=file["path"], hint="put the file back")
-            if sha256(path) != file["sha256"]:
-                raise RunError(
-                    f"the rows of `{name}` have changed since the run began",
-                    where=file["path"],
-                    hint="put the old file back, or start a new run",
-                )
+    refuse_changed(run)
     plan = run.json("plan")
     earlier = not {"matmul", "trunk", "precision", "checkpointing"} <= plan.keys()
     if earlier or "examples_sha256" not in run.json("receipt"):

@@ -15,7 +15,7 @@ from tunesmith import recipefile
 from tunesmith.blending import Blend
 from tunesmith.cli import app
 from tunesmith.contracts import Tokens
-from tunesmith.errors import ModelError, RunError
+from tunesmith.errors import ModelError, RunError, UserError
 from tunesmith.models import catalog, load
 from tunesmith.prepare import prepare
 from tunesmith.recipe import ModelChoice
@@ -112,3 +112,36 @@ def test_rows_that_need_each_other_are_put_together_first(task: str, encoder: Pa
     assert scores.keys() == wanted.keys() and len(points) == 2
     for name, score in scores.items():
         assert score.value == pytest.approx(wanted[name]["value"], abs=1e-4)
+
+
+def test_an_unfinished_run_changed_rows_and_rows_that_tell_nothing_are_refused(encoder: Path, tmp_path: Path) -> None:
+    run = finished(encoder, tmp_path, "full")
+
+    def refused(*arguments: str) -> str:
+        with pytest.raises(UserError) as fault:
+            CliRunner().invoke(app, ["blend", str(run), "--steps", "1", *arguments], standalone_mode=False,
+                               catch_exceptions=False)  # fmt: skip
+        return str(fault.value)
+
+    few = tiny.write_csv(tmp_path / "few.csv", [{"text": f"box {k}", "label": str(k % 3)} for k in range(9)])
+    assert "a probe needs 5 rows of every label, and some have 3" in refused("--keep", str(few))
+    odd = tiny.write_csv(tmp_path / "odd.csv", [{"headline": f"box {k}", "section": str(k % 2)} for k in range(20)])
+    assert "call its columns a `text` and a `label`" in refused("--keep", str(odd))
+    rows = Path(json.loads((run / "data.json").read_text())["train"]["files"][0]["path"])
+    whole = rows.read_text()
+    rows.write_text("\n".join(whole.splitlines()[:60]) + "\n")
+    assert "have changed since the run began" in refused()
+    rows.write_text(whole)
+    status = run / "status.json"
+    status.write_text(status.read_text().replace("finished", "stopped"))
+    assert "the run has not finished" in refused()
+
+
+def test_the_base_of_a_net_with_fewer_blocks_is_the_net_as_published(encoder: Path, tmp_path: Path) -> None:
+    from tunesmith import judgement
+
+    made = tiny.recipe_values(encoder, samples.write("retrieval", tmp_path), tmp_path, task="retrieval")
+    prepared = prepare(recipefile.build({**made, "model": {"name": str(encoder), "blocks": 1}}))
+    assert prepared.model.depth == 1
+    base = judgement.untuned(prepared.task, prepared.recipe, prepared.source, prepared.train_rows)
+    assert base.depth == 2

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 LABEL_NAMES = ("labels", "category", "class", "intent", "sentiment", "topic", "target")
 
 
+_LEAST = 4
+"""Rows of a batch that learns by pairs."""
+
+
 @dataclass(frozen=True)
 class TextClassification(Task):
     """One label for one text, or for a pair of texts, by an encoder or by the last token of a decoder."""
@@ -358,6 +362,12 @@ def refuse_contrast(options: Recipe, *, linear: bool) -> None:
             "`contrast` fits a linear head on plainly pooled states, and this head is more than that",
             where="model",
             hint="leave `pooling` and `head_layers` out",
+        )
+    if options.train.batch_size < _LEAST:
+        raise RecipeError(
+            "`contrast` learns from the pairs of a batch, and this one has hardly any",
+            where="train.batch_size",
+            hint=f"set it to {_LEAST} or more; 32 is usual",
         )
     if options.train.ema is not None or options.train.average is not None:
         key = "ema" if options.train.ema is not None else "average"

@@ -185,7 +185,9 @@ def test_new_tokens_that_cannot_be_learned_are_refused(
     [
         ({"head_width": 5}, "needs `head_layers: 2`"),
         ({"head_layers": 2, "head": "probe"}, "has one layer"),
-        ({"new_tokens": ["a b", "a b"]}, "named twice"),
+        ({"new_tokens": ["ab", "ab"]}, "named twice"),
+        ({"new_tokens": ["a b"]}, "without white space"),
+        ({"new_tokens": ["  "]}, "without white space"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

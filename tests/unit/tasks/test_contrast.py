@@ -112,6 +112,7 @@ def test_a_stopped_run_ends_in_the_same_bits(request: pytest.FixtureRequest, tmp
         ({"model": {"pooling": "cls"}}, "linear head"),
         ({"model": {"head_layers": 2}}, "linear head"),
         ({"method": "head"}, "nothing else learns"),
+        ({"train__batch_size": 1}, "hardly any"),
         ({"train__ema": 0.9}, "no average"),
         ({"train__average": 0.5}, "no average"),
         ({"train__freeze": ["head*"]}, "in no checkpoint"),
