@@ -44,6 +44,8 @@ class HeadShape:
     """Widths of the layers before the last."""
     attention: bool = False
     """Whether the weights of the mean that it reads are learned."""
+    unit: bool = False
+    """Whether what it reads is brought to length 1, as cosines are."""
 
 
 class PooledClassifier(Pooled):
@@ -51,6 +53,7 @@ class PooledClassifier(Pooled):
 
     def __init__(self, encoder: nn.Module, shape: HeadShape) -> None:
         super().__init__(encoder)
+        self.unit = shape.unit
         self.dropout = nn.Dropout(shape.dropout)
         widths = (shape.width, *shape.between)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
@@ -62,6 +65,8 @@ class PooledClassifier(Pooled):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Pooled states [rows, width] -> logits [rows, labels]."""
+        if self.unit:
+            pooled = nn.functional.normalize(pooled, dim=1)
         for layer in self.layers:
             pooled = nn.functional.gelu(layer(self.dropout(pooled)))
         logits: Tensor = self.head(self.dropout(pooled))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,8 +45,11 @@ def load_classifier(
     max_tokens: int | None,
     seed: int,
     problem: Problem | None = None,
+    *,
+    unit: bool = False,
 ) -> Model:
-    """A text classifier with these labels. Its head is fresh unless the folder holds one of the same labels.
+    """A text classifier with these labels. Its head is fresh unless the folder holds one of the same labels; `unit` has
+    it read states of length 1.
 
     Raises ModelError when the pooling does not fit the family.
     """
@@ -53,11 +57,14 @@ def load_classifier(
     parts = anatomy.of(config.model_type)
     pooling = pooling_for(choice, parts, source, config)
     with quiet(), seeded(seed):
-        if pooling in ("mean", "attention") or choice.head_layers > 1 or choice.head_dropout is not None:
+        own = pooling in ("mean", "attention") or choice.head_layers > 1 or choice.head_dropout is not None
+        if own or (unit and pooling == "last"):
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
             if lost:
                 raise incomplete(source, lost)
-            net: nn.Module = PooledClassifier(encoder, _shape_of(choice, config, len(labels), pooling))
+            net: nn.Module = PooledClassifier(
+                encoder, replace(_shape_of(choice, config, len(labels), pooling), unit=unit)
+            )
             fresh = {name for name, _ in net.named_parameters() if not name.startswith("encoder.")}
             _rename(encoder.config, labels)
             encoder.config.problem_type = problem

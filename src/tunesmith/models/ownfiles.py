@@ -77,6 +77,7 @@ _LABELS = """
 
 def logits(states):
     x = pooled(states)
+    x = torch.nn.functional.normalize(x, dim=-1) if about["unit"] else x
     for k in range(about["layers"]):
         x = torch.nn.functional.gelu(x @ tensors[f"layers.{k}.weight"].T + tensors[f"layers.{k}.bias"])
     return x @ tensors["head.weight"].T + tensors["head.bias"]
@@ -129,6 +130,7 @@ def save(model: Model, folder: Path, base_name: str | None, whole: Sequence[str]
         "modules": {path: module.config() for path, module in modules.items()},
         "whole": names,
         "pooling": model.pooling,
+        "unit": isinstance(model.net, PooledClassifier) and model.net.unit,
         "layers": len(model.net.layers) if isinstance(model.net, PooledClassifier) else 0,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

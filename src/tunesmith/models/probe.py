@@ -55,7 +55,10 @@ def fit_probe(
     model.net.eval()
     name = "head" if isinstance(model.net, PooledClassifier) else "score"
     head, features = model.net.get_submodule(name), pooled(model, rows)
-    if kind == "class":
+    if kind == "class" and isinstance(model.net, PooledClassifier) and model.net.unit:
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        fit_linear(head, features / np.maximum(lengths, 1e-12), targets, plain=True)
+    elif kind == "class":
         fit_linear(head, features, targets)
     else:
         _fit_outputs(head, features, np.asarray(targets, np.float64).reshape(len(rows), -1), kind == "labels")
@@ -142,8 +145,11 @@ def fit_span_probe(model: Model, rows: Sequence[Tokens], spans: Sequence[Sequenc
         head.bias[side] = float(regression.intercept_[0] - weight @ mean)
 
 
-def fit_linear(head: torch.nn.Module, features: NDArray[np.float64], targets: Sequence[int]) -> None:
-    """Logistic regression of targets on features [rows, width], as a linear layer's weight and bias."""
+def fit_linear(
+    head: torch.nn.Module, features: NDArray[np.float64], targets: Sequence[int], *, plain: bool = False
+) -> None:
+    """Logistic regression of targets on features [rows, width], as a linear layer's weight and bias. `plain` features
+    are of length 1 and taken as they are: of few rows, the spread of each number is mostly chance."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -152,10 +158,13 @@ def fit_linear(head: torch.nn.Module, features: NDArray[np.float64], targets: Se
     assert isinstance(head, torch.nn.Linear)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     shift = mean if head.bias is not None else np.zeros_like(mean)
+    if plain:
+        spread, shift = np.ones_like(mean), np.zeros_like(mean)
     if len(set(targets)) < 2:
         _constant(head, targets)
         return
-    regression = LogisticRegression(C=0.1, max_iter=_ROUNDS, tol=1e-3, fit_intercept=head.bias is not None)
+    strength = 1.0 if plain else 0.1
+    regression = LogisticRegression(C=strength, max_iter=_ROUNDS, tol=1e-3, fit_intercept=head.bias is not None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(((features - shift) / spread).astype(np.float32), list(targets))

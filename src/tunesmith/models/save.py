@@ -147,7 +147,10 @@ def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
     width = int(getattr(net.config, "hidden_size", 0))
     layers = [*net.layers, net.head] if isinstance(net, PooledClassifier) else []
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    kinds += [(f"{k}_Dense", "Dense") for k in range(2, 2 + len(layers))] if layers else [("2_Normalize", "Normalize")]
+    if isinstance(net, Embedder) or (isinstance(net, PooledClassifier) and net.unit):
+        kinds.append(("2_Normalize", "Normalize"))
+    first = len(kinds)
+    kinds += [(f"{k}_Dense", "Dense") for k in range(first, first + len(layers))]
     modules = [
         {"idx": k, "name": str(k), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for k, (path, kind) in enumerate(kinds)
@@ -161,11 +164,12 @@ def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
             **({} if model.pooling == "mean" else {"pooling_mode_mean_tokens": False}),
         },
     }
-    if isinstance(net, Embedder):
+    if first > 2:
         (folder / "2_Normalize").mkdir()
+    if isinstance(net, Embedder):
         prompts = {"prompts": net.prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
         files["config_sentence_transformers.json"] = prompts
-    for (path, _), layer in zip(kinds[2:], layers, strict=False):
+    for (path, _), layer in zip(kinds[first:], layers, strict=True):
         last = layer is layers[-1]
         files[f"{path}/config.json"] = {
             "in_features": layer.in_features,
@@ -176,7 +180,7 @@ def _sentence_modules(model: Model, net: Pooled, folder: Path) -> None:
     for name, value in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(value, indent=2), encoding="utf-8")
-    for (path, _), layer in zip(kinds[2:], layers, strict=False):
+    for (path, _), layer in zip(kinds[first:], layers, strict=True):
         saved = {f"linear.{name}": value.detach().cpu() for name, value in layer.named_parameters()}
         save_file(saved, folder / path / "model.safetensors", metadata={"format": "pt"})
 

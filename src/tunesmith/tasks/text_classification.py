@@ -149,7 +149,8 @@ class TextClassification(Task):
         """The pretrained net with one logit per label."""
         from tunesmith.models.load import load_classifier
 
-        model = load_classifier(source, options.model, self.labels, options.data.max_tokens, seed)
+        limit = options.data.max_tokens
+        model = load_classifier(source, options.model, self.labels, limit, seed, unit=self.contrast)
         if self.contrast:
             refuse_contrast(options, linear=model.linear_head)
         return model

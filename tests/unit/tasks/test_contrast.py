@@ -96,7 +96,7 @@ def test_a_run_brings_texts_of_a_label_together_and_fits_the_head_to_what_they_b
         if name in before:
             assert torch.allclose(parameter, before[name], atol=1e-4) and bool(parameter.any())
     learned = evaluate.judge(model, task, prepared.train_rows, answers=0).measured
-    assert evaluate.value_of(task, learned)["macro_f1"] > 0.65
+    assert evaluate.value_of(task, learned)["macro_f1"] > 0.5
 
 
 def test_a_stopped_run_ends_in_the_same_bits(request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -124,3 +124,29 @@ def test_what_contradicts_it_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         ready(request, tmp_path, **changes)
+
+
+@pytest.mark.parametrize(("family", "method"), [("encoder", "full"), ("decoder", "lora"), ("encoder", "bottleneck")])
+def test_the_fitted_head_reads_states_of_length_one_here_and_where_the_model_is_opened(
+    family: str, method: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    made = values(request, tmp_path, family, method=method, train__epochs=1)
+    run = load_run(tiny.train_to_end(made).path)
+    model, text = run.model, "where is my parcel"
+    row = model.text.text(text)
+    wanted = model.class_logits([row])[0]
+    unit = torch.nn.functional.normalize(model.embeddings([row]), dim=1)[0]
+    net: Any = model.net
+    assert torch.allclose(net.head.weight @ unit + net.head.bias, wanted, atol=1e-5)
+    folder = run.run.path / "model"
+    if method == "bottleneck":
+        code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        names: dict[str, Any] = {}
+        exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), names)
+        found = names["logits"](names["net"].eval()(input_ids=torch.tensor([row.ids])).last_hidden_state[0])
+    else:
+        encoded = SentenceTransformer(str(folder), device="cpu").encode([text], convert_to_tensor=True)
+        found = torch.as_tensor(encoded)[0]
+    assert torch.allclose(found, wanted, atol=1e-4)
