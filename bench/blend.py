@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import peers  # noqa: E402
-from bench.measure import data_folder, work_folder  # noqa: E402
+from bench.measure import data_folder, printed, put_between, trained, work_folder  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "blend.json"
 PAGE = ROOT / "docs" / "concepts" / "methods.md"
@@ -37,27 +36,15 @@ def main() -> int:
         "train": {"epochs": 4, "learning_rate": 1.6e-4, "head_learning_rate": 1e-3},
         "evaluate": {"compare": False}, "run": {"dir": str(work / "runs")},
     }  # fmt: skip
-    place = work / "recipe.yaml"
-    place.write_text(json.dumps(recipe), encoding="utf-8")
-    run = said(["train", str(place), "--json"])["run"]
+    run = trained(recipe, work)["run"]
     other = data_folder("sst2") / "test.jsonl"
-    found = said(["blend", run, "--steps", str(STEPS), "--keep", str(other), "--json"])
+    found = printed(["blend", run, "--steps", str(STEPS), "--keep", str(other)])
     print(json.dumps(found), flush=True)
     if asked.save:
         kept = {**peers.setting(), **{key: found[key] for key in ("headline", "points", "kept")}}
         RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         write_page(found)
     return 0
-
-
-def said(arguments: list[str]) -> dict[str, Any]:
-    """What a command of ours prints."""
-    command = [str(Path(sys.executable).with_name("tunesmith")), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{arguments[0]} failed:\n{done.stderr[-3000:]}")
-    made: dict[str, Any] = json.loads(done.stdout)
-    return made
 
 
 def write_page(found: dict[str, Any]) -> None:
@@ -70,8 +57,7 @@ def write_page(found: dict[str, Any]) -> None:
         score = point["score"]
         cells = f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] | {point['kept']:.3f}"
         lines.append(f"| {point['share']:g} | {cells} |")
-    before, _, after = PAGE.read_text(encoding="utf-8").split(MARK)
-    PAGE.write_text(MARK.join([before, "\n" + "\n".join(lines) + "\n", after]), encoding="utf-8")
+    put_between(PAGE, MARK, lines)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench import defects, peers, planted  # noqa: E402
 from bench.defects import rows_of  # noqa: E402
-from bench.measure import work_folder  # noqa: E402
+from bench.measure import put_between, work_folder  # noqa: E402
 
 from tunesmith import plugins  # noqa: E402
 from tunesmith.contracts import Row  # noqa: E402
@@ -224,8 +224,7 @@ def write_page(result: dict[str, Any]) -> None:
         shown = f"{line['before']:,} of {line['of']:,}"
         cells = (line["name"], line["data"], line["planted"], *worth, shown, line["seconds"])
         table.append("| " + " | ".join(map(str, cells)) + " |")
-    before, _, after = PAGE.read_text(encoding="utf-8").split(MARK)
-    PAGE.write_text(MARK.join([before, "\n" + "\n".join(table) + "\n", after]), encoding="utf-8")
+    put_between(PAGE, MARK, table)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import peers  # noqa: E402
-from bench.measure import data_folder, work_folder  # noqa: E402
+from bench.measure import data_folder, put_between, trained, work_folder, write_table  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "few-shot.json"
 PAGE = ROOT / "docs" / "concepts" / "methods.md"
@@ -86,7 +86,7 @@ def ours(number: int, few: Rows, test: Rows, work: Path, *, contrast: bool) -> t
     """The example's recipe, with or without its contrast, on these rows; and the probe on the untuned model."""
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     for part, rows in (("train", few), ("validation", few[:: SHOTS // 2]), ("test", test)):
-        write(work / f"{part}.csv", rows)
+        write_table(work / f"{part}.csv", rows)
     recipe["data"] = {part: str(work / f"{part}.csv") for part in ("train", "validation", "test")}
     recipe["data"] |= {"text": "text", "label": "label", "allow": ["leak"]}  # the only look is after the last update
     recipe["train"]["seed"] = number
@@ -94,13 +94,7 @@ def ours(number: int, few: Rows, test: Rows, work: Path, *, contrast: bool) -> t
     if not contrast:
         recipe["task"] = "text-classification"
         recipe["train"].pop("learning_rate")  # the method's usual one
-    place = work / "recipe.yaml"
-    place.write_text(json.dumps(recipe), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("tunesmith")), "train", str(place), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-    if done.returncode:
-        sys.exit(f"training failed:\n{done.stderr[-3000:]}")
-    result = json.loads(done.stdout)
+    result = trained(recipe, work)
     tuned = {"accuracy": result["scores"]["test"]["accuracy"]["value"], "seconds": result["seconds"]["train"]}
     return tuned, {"accuracy": result["base"]["test"]["accuracy"]["value"], "seconds": 0.0}
 
@@ -127,14 +121,6 @@ def theirs(number: int, few: Rows, test: Rows, work: Path) -> dict[str, Any]:
     return {"accuracy": float(np.mean(right)), "seconds": made["seconds"], "moved": made["moved"]}
 
 
-def write(path: Path, rows: Rows) -> None:
-    """A CSV."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def write_page(draws: list[dict[str, Any]]) -> None:
     """The table into the page."""
     lines = ["| | mean accuracy ± deviation of draws | each draw | seconds of tuning |", "| --- | --- | --- | --- |"]
@@ -143,8 +129,7 @@ def write_page(draws: list[dict[str, Any]]) -> None:
         each = ", ".join(f"{score:.3f}" for score in scores)
         seconds = np.mean([found[side]["seconds"] for found in draws])
         lines.append(f"| {side} | **{np.mean(scores):.3f}** ± {np.std(scores, ddof=1):.3f} | {each} | {seconds:.0f} |")
-    before, _, after = PAGE.read_text(encoding="utf-8").split(MARK)
-    PAGE.write_text(MARK.join([before, "\n" + "\n".join(lines) + "\n", after]), encoding="utf-8")
+    put_between(PAGE, MARK, lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import peers, planted  # noqa: E402
-from bench.measure import data_folder, work_folder  # noqa: E402
+from bench.measure import data_folder, put_between, work_folder  # noqa: E402
 
 PAGE = ROOT / "docs" / "concepts" / "doctor.md"
 MARK = "<!-- noise -->"
@@ -67,8 +67,7 @@ def write_page(sets: dict[str, Any]) -> None:
         cells += [f"{one['precision_at_5']:.3f} / {one['precision_at_10']:.3f}, {_reported(one)}" for one in theirs]
         cells.append(f"{ours['seconds']:.0f} / {theirs[1]['seconds']:.0f}")
         table.append("| " + " | ".join([*name.split(", "), *cells]) + " |")
-    before, _, after = PAGE.read_text(encoding="utf-8").split(MARK)
-    PAGE.write_text(MARK.join([before, "\n" + "\n".join(table) + "\n", after]), encoding="utf-8")
+    put_between(PAGE, MARK, table)
 
 
 def _reported(found: dict[str, Any]) -> str:

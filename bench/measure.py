@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -41,6 +42,37 @@ def data_folder(name: str) -> Path:
     if not folder.is_dir():
         sys.exit(f"the data set `{name}` is not at hand: set TUNESMITH_DATA to the folder that holds `{name}/`")
     return folder
+
+
+def printed(arguments: list[str]) -> dict[str, Any]:
+    """What a command of ours prints with `--json`. Ends the program with the end of its errors when it fails."""
+    command = [str(Path(sys.executable).with_name("tunesmith")), *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"`tunesmith {' '.join(arguments)}` failed:\n{done.stderr[-3000:]}")
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def trained(recipe: dict[str, Any], work: Path) -> dict[str, Any]:
+    """What `tunesmith train` prints of a recipe."""
+    place = work / "recipe.yaml"
+    place.write_text(json.dumps(recipe), encoding="utf-8")
+    return printed(["train", str(place)])
+
+
+def write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """A CSV."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def put_between(page: Path, mark: str, lines: Sequence[str]) -> None:
+    """Lines into a page, in place of what stands between two marks."""
+    before, _, after = page.read_text(encoding="utf-8").split(mark)
+    page.write_text(mark.join([before, "\n" + "\n".join(lines) + "\n", after]), encoding="utf-8")
 
 
 def side(which: str, name: str, job: dict[str, Any], work: Path) -> Side:

@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import random
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import peers  # noqa: E402
-from bench.measure import data_folder, work_folder  # noqa: E402
+from bench.measure import data_folder, put_between, trained, work_folder, write_table  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "methods"
 PAGE = ROOT / "docs" / "concepts" / "methods.md"
@@ -157,23 +155,14 @@ def few(seed: int, work: Path) -> dict[str, Any]:
         if seen[row[label]] <= SHOTS + SHOTS // 2:
             parts["train" if seen[row[label]] <= SHOTS else "validation"].append(row)
     for part, chosen in parts.items():
-        with open(work / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(chosen[0]))
-            writer.writeheader()
-            writer.writerows(chosen)
+        write_table(work / f"{part}.csv", chosen)
     paths = {part: str(work / f"{part}.csv") for part in parts}
     return {**paths, "test": str(data_folder("banking77") / "test.csv"), "text": "text", "label": label}
 
 
 def one(recipe: dict[str, Any], seed: int, work: Path, texts: dict[str, Any], before: float) -> dict[str, Any]:
     """One run: what it reached and what it took."""
-    place = work / "recipe.yaml"
-    place.write_text(json.dumps(recipe), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("tunesmith")), "train", str(place), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-    if done.returncode:
-        sys.exit(f"{recipe}: training failed:\n{done.stderr[-3000:]}")
-    result = json.loads(done.stdout)
+    result = trained(recipe, work)
     run = Path(result["run"])
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     started = next(event for event in events if event["event"] == "Started")
@@ -232,13 +221,9 @@ def probe_accuracy(run: Path | None, texts: dict[str, Any]) -> float:
 
 def write_page() -> None:
     """The tables of all that is kept into the page."""
-    text = PAGE.read_text(encoding="utf-8")
     for table, rows in TABLES.items():
-        mark = f"<!-- {table} -->"
         kept = [json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS / table).glob("*.json")]
-        before, _, after = text.split(mark)
-        text = mark.join([before, "\n" + "\n".join(lines_of(kept, list(rows))) + "\n", after])
-    PAGE.write_text(text, encoding="utf-8")
+        put_between(PAGE, f"<!-- {table} -->", lines_of(kept, list(rows)))
 
 
 def lines_of(kept: list[dict[str, Any]], order: list[str]) -> list[str]:

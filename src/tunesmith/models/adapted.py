@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.models import anatomy
+from tunesmith.models.swap import swapped
 
 if TYPE_CHECKING:
     from tunesmith.models.model import Model
@@ -96,14 +97,6 @@ def merge(net: nn.Module) -> None:
         net.set_submodule(name, module.base)
 
 
-@contextmanager
-def bare(net: nn.Module) -> Iterator[None]:
+def bare(net: nn.Module) -> AbstractContextManager[None]:
     """The net without its adapters, as long as it lasts."""
-    taken = list(found(net))
-    for name, module in taken:
-        net.set_submodule(name, module.base)
-    try:
-        yield
-    finally:
-        for name, module in taken:
-            net.set_submodule(name, module)
+    return swapped(net, {path: module.base for path, module in found(net)})

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tunesmith.errors import ModelError, RecipeError, did_you_mean
 from tunesmith.models import adapted, anatomy
-from tunesmith.models.heads import Pooled
+from tunesmith.models.heads import Pooled, inner
 from tunesmith.models.model import Model
 from tunesmith.models.peftfiles import FILE, pattern_of
 from tunesmith.models.pretrained import seeded, still
@@ -58,7 +58,7 @@ def put(model: Model, kind: str, options: dict[str, Any], seed: int) -> None:
         import peft
 
     config = _config(model, kind, options)
-    net = inner(model)
+    net = inner(model.net)
     with seeded(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of merging, of kernels for other devices, of sizes that it mends itself
         try:
@@ -72,11 +72,6 @@ def put(model: Model, kind: str, options: dict[str, Any], seed: int) -> None:
         parameter.requires_grad_(id(parameter) in learns or name in model.fresh)
     if not learns:
         raise RecipeError(f"nothing of a {kind} adapter learns with this config", where="method.config")
-
-
-def inner(model: Model) -> nn.Module:
-    """The net that others load: of one with a head of ours, its trunk."""
-    return model.net.encoder if isinstance(model.net, Pooled) else model.net
 
 
 def _config(model: Model, kind: str, options: dict[str, Any]) -> Any:

@@ -23,6 +23,11 @@ class Pooled(nn.Module):
         return self.encoder.config
 
 
+def inner(net: nn.Module) -> nn.Module:
+    """The net that others load: of one with a head of ours, its trunk."""
+    return net.encoder if isinstance(net, Pooled) else net
+
+
 class Embedder(Pooled):
     """A trunk whose pooled states, brought to length 1, are the embeddings of texts."""
 

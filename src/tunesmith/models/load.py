@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,9 +61,7 @@ def load_classifier(
             encoder, lost = pretrained("AutoModel", source, config, parts, POOL_OFF.get(config.model_type, {}))
             if lost:
                 raise incomplete(source, lost)
-            net: nn.Module = PooledClassifier(
-                encoder, replace(_shape_of(choice, config, len(labels), pooling), unit=unit)
-            )
+            net: nn.Module = PooledClassifier(encoder, _shape_of(choice, config, len(labels), pooling, unit))
             fresh = {name for name, _ in net.named_parameters() if not name.startswith("encoder.")}
             _rename(encoder.config, labels)
             encoder.config.problem_type = problem
@@ -85,13 +82,13 @@ def load_classifier(
     return model_of(net, source, config, parts, "classifier", fresh, max_tokens, pooling, choice)
 
 
-def _shape_of(choice: ModelChoice, config: Any, labels: int, pooling: Pooling) -> HeadShape:
+def _shape_of(choice: ModelChoice, config: Any, labels: int, pooling: Pooling, unit: bool) -> HeadShape:
     """The head that was chosen."""
     width = int(config.hidden_size)
     dropouts = (choice.head_dropout, choice.dropout, getattr(config, "hidden_dropout_prob", None), 0.1)
     dropout = next(rate for rate in dropouts if rate is not None)
     between = (choice.head_width or width,) * (choice.head_layers - 1)
-    return HeadShape(width, labels, float(dropout), between, pooling == "attention")
+    return HeadShape(width, labels, float(dropout), between, pooling == "attention", unit)
 
 
 def load_embedder(

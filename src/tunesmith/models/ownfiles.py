@@ -15,7 +15,7 @@ from tunesmith.models import adapted
 from tunesmith.models.bottleneck import Bottleneck
 from tunesmith.models.heads import Pooled, PooledClassifier
 from tunesmith.models.model import Model
-from tunesmith.models.prompt import Prompted
+from tunesmith.models.prompt import prompt_of
 
 FILE = "adapter.safetensors"
 ABOUT = "adapter.json"
@@ -100,11 +100,6 @@ def needed(model: Model) -> bool:
 def attends(net: nn.Module) -> bool:
     """Whether the weights of the mean that a head reads are learned, which sentence-transformers has no module for."""
     return isinstance(net, PooledClassifier) and net.attend is not None
-
-
-def prompt_of(net: nn.Module) -> Prompted | None:
-    """The virtual tokens of a net that has some."""
-    return next((module for module in net.modules() if isinstance(module, Prompted)), None)
 
 
 def save(model: Model, folder: Path, base_name: str | None, whole: Sequence[str] = ()) -> None:

@@ -18,7 +18,7 @@ from tunesmith.models.ia3 import Ia3Linear
 from tunesmith.models.lora import LoraLinear
 from tunesmith.models.model import Model
 from tunesmith.models.pretrained import still
-from tunesmith.models.prompt import Prompted
+from tunesmith.models.prompt import prompt_of
 
 FILE = "adapter_model.safetensors"
 
@@ -59,7 +59,8 @@ def save_prompt(model: Model, folder: Path, *, base_name: str, task_type: str) -
         import peft
     from safetensors.torch import save_file
 
-    prompted = next(module for module in model.net.modules() if isinstance(module, Prompted))
+    prompted = prompt_of(model.net)
+    assert prompted is not None
     count, width = prompted.prompt.shape
     config: Any = peft.PromptTuningConfig(
         task_type=task_type,

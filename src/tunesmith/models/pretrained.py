@@ -15,7 +15,7 @@ from tunesmith.models import anatomy, attention, reshape
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.catalog import Source
 from tunesmith.models.fused import quicken
-from tunesmith.models.heads import Pooled
+from tunesmith.models.heads import Pooled, inner
 from tunesmith.models.matmul import fastest
 from tunesmith.models.model import Kind, Model, Pooling
 from tunesmith.models.precision import pick_device
@@ -64,8 +64,7 @@ def model_of(
         base = net.encoder if isinstance(net, Pooled) else getattr(net, str(net.base_model_prefix), net)
         quicken(anatomy.blocks(base, parts))
     tokenizer = _tokenizer(source)
-    inner: Any = net.encoder if isinstance(net, Pooled) else net
-    new_ids = reshape.add_tokens(inner, tokenizer, choice.new_tokens) if choice.new_tokens else ()
+    new_ids = reshape.add_tokens(inner(net), tokenizer, choice.new_tokens) if choice.new_tokens else ()
     limit = _context(config, tokenizer, parts)
     if max_tokens is not None and max_tokens > limit:
         raise ModelError(

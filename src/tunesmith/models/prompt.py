@@ -44,6 +44,11 @@ class Prompted(nn.Module):
         return torch.where(virtual[..., None], self.prompt[(ids - size).clamp(min=0)], found)
 
 
+def prompt_of(net: nn.Module) -> Prompted | None:
+    """The virtual tokens of a net that has some."""
+    return next((module for module in net.modules() if isinstance(module, Prompted)), None)
+
+
 def with_prompt(rows: Sequence[Tokens], prefix: tuple[int, ...]) -> Sequence[Tokens]:
     """The rows with virtual tokens before each."""
     if not prefix:

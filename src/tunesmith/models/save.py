@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from tunesmith.errors import StorageError
 from tunesmith.models import adapted, anypeft, ownfiles, peftfiles
 from tunesmith.models.gates import put_back
-from tunesmith.models.heads import Embedder, Pooled, PooledClassifier
+from tunesmith.models.heads import Embedder, Pooled, PooledClassifier, inner
 from tunesmith.models.image import ImageReader
 from tunesmith.models.model import Model
 from tunesmith.models.pretrained import quiet
+from tunesmith.models.prompt import prompt_of
 from tunesmith.models.vocabulary import whole
 from tunesmith.rundir import guarded, sync_folder
 
@@ -72,7 +73,7 @@ def _net(model: Model, folder: Path, final: Path) -> None:
     if model.peft is not None:
         anypeft.save(model, folder, _base_name(model, final), [] if pooled else _learned_whole(model))
         return
-    if ownfiles.prompt_of(model.net) is not None:
+    if prompt_of(model.net) is not None:
         peftfiles.save_prompt(model, folder, base_name=_base_name(model, final), task_type=str(_task_type(model)))
         return
     if any(True for _ in adapted.found(model.net)):
@@ -85,7 +86,7 @@ def _net(model: Model, folder: Path, final: Path) -> None:
             in_full=[] if pooled else _learned_whole(model),
         )
         return
-    net: Any = model.net.encoder if isinstance(model.net, Pooled) else model.net
+    net: Any = inner(model.net)
     with put_back(net):
         net.save_pretrained(folder)
 
@@ -122,7 +123,7 @@ def _whole_of(model: Model, name: str) -> str:
 
 def _own_base(model: Model, place: Path) -> None:
     """The net that an adapter belongs to, where no published one is like it: with its new tokens, in fewer blocks."""
-    net: Any = model.net.encoder if isinstance(model.net, Pooled) else model.net
+    net: Any = inner(model.net)
     with adapted.bare(net):
         net.save_pretrained(place)
     _tokenizer(model, place)

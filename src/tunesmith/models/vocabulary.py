@@ -7,11 +7,13 @@ decay this is what tuning the whole table does, to the bit; decay leaves rows al
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
+
+from tunesmith.models.swap import swapped
 
 IDS = "row_ids"
 """Name of the buffer that a checkpoint holds beside the rows."""
@@ -75,24 +77,22 @@ def found(net: nn.Module) -> Iterator[tuple[str, RowsInUse]]:
             yield name, module
 
 
-@contextmanager
-def whole(net: nn.Module) -> Iterator[None]:
+def whole(net: nn.Module) -> AbstractContextManager[None]:
     """The net with its stock tables, the learned rows in them: what is saved for others."""
-    replaced = list(found(net))
-    for path, rows in replaced:
-        with torch.no_grad():
-            rows.table.weight[rows.get_buffer(IDS)] = rows.rows
-        net.set_submodule(path, rows.table)
-    try:
-        yield
-    finally:
-        for path, rows in replaced:
-            net.set_submodule(path, rows)
+    return swapped(net, _filled(net))
+
+
+def settle(net: nn.Module) -> None:
+    """Put the learned rows into their tables, for good."""
+    for path, table in _filled(net).items():
+        net.set_submodule(path, table)
 
 
 @torch.no_grad()
-def settle(net: nn.Module) -> None:
-    """Put the learned rows into their tables, for good."""
-    for path, rows in list(found(net)):
+def _filled(net: nn.Module) -> dict[str, nn.Embedding]:
+    """The stock tables by their paths, with the learned rows in them."""
+    tables = {}
+    for path, rows in found(net):
         rows.table.weight[rows.get_buffer(IDS)] = rows.rows
-        net.set_submodule(path, rows.table)
+        tables[path] = rows.table
+    return tables

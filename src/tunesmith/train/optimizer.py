@@ -173,7 +173,7 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Tensor]) -> None
     for name, parameter in _named(optimizer):
         if name in by_name:
             held: dict[str, Any] = {part: value.to(parameter.device) for part, value in by_name[name].items()}
-            if "qmap1" in held or "state1" in held:  # bitsandbytes counts steps in a plain number
+            if "state1" in held:  # bitsandbytes counts steps in a plain number
                 held["step"] = int(held["step"])
             optimizer.state[parameter] = held
 
