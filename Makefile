@@ -44,7 +44,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py $(UNIT)
 
 docs: $(VENV)/.installed
-	for what in recipe result check runs models blend; do \
+	for what in recipe result check runs models blend verify reproduce; do \
 	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
 
 clean:

@@ -67,6 +67,23 @@ def blend(run: Path, steps: int, keep: Path | None, save: float | None, as_json:
 
 @app.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@JSON
+def verify(run: Path, as_json: bool) -> int:
+    """Prove a finished run: rendering, saved folder, merged adapter, batches, scores, a stop and a resume."""
+    return commands.verify(Screen(as_json=as_json), run)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--keep", type=click.Path(path_type=Path), help="A new folder to keep the second run in.")
+@JSON
+def reproduce(run: Path, keep: Path | None, as_json: bool) -> int:
+    """Make a finished run again from its receipt, and compare losses, weights and scores to the bit."""
+    return commands.reproduce(Screen(as_json=as_json), run, keep)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--text", multiple=True, help="A text to answer; may be given several times.")
 @click.option("--image", multiple=True, help="The path of an image to answer; may be given several times.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="A file of rows to answer.")
@@ -135,7 +152,11 @@ def init(file: Path, model: str | None, output: Path) -> int:
 
 
 @app.command()
-@click.argument("what", type=click.Choice(["recipe", "result", "check", "runs", "models", "blend"]), default="recipe")
+@click.argument(
+    "what",
+    type=click.Choice(["recipe", "result", "check", "runs", "models", "blend", "verify", "reproduce"]),
+    default="recipe",
+)
 def schema(what: str) -> int:
     """Print the JSON Schema of the recipe, or of what `--json` prints."""
     return listings.schema(Screen(as_json=False), what)

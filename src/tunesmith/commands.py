@@ -79,20 +79,23 @@ def _show(screen: Screen, made: RunDir) -> int:
     from tunesmith.report import tables
     from tunesmith.results import Result
 
-    report: dict[str, Any] = made.json("report/report")
+    report: dict[str, Any] = {"verified": [], **made.json("report/report")}
+    failed = any(check["holds"] is False for check in report["verified"])
     if screen.as_json:
         screen.value({name: report[name] for name in Result.model_fields})
-        return 0
+        return int(failed)
     screen.say()
     screen.table(tables.comparison(report))
     screen.say("* headline; brackets are 95 % bootstrap intervals\n")
     screen.say(tables.verdict_line(report))
     for note in report["notes"]:
         screen.say(f"note: {note}")
+    for line in tables.verified_lines(report["verified"]):
+        screen.say(line)
     screen.say(
         f"\nreport  {made.report / 'report.md'}\nmodel   {made.model}\nuse it  tunesmith predict {made.path} --text ..."
     )
-    return 0
+    return int(failed)
 
 
 def _stopped(made: RunDir, prepared: Prepared) -> dict[str, Any]:
@@ -115,6 +118,7 @@ def _stopped(made: RunDir, prepared: Prepared) -> dict[str, Any]:
         "tokens": {"real": 0, "padded": 0, "label": 0},
         "peak_memory_bytes": max(peak_bytes(), prepared.peak_bytes),
         "notes": [f"stopped after update {status['step']} of {status['steps']}; `tunesmith resume` goes on"],
+        "verified": [],
     }
 
 
@@ -169,6 +173,61 @@ def blend(screen: Screen, path: Path, steps: int, keep: Path | None, save: float
     else:
         screen.say(f"drawn in {plot}")
     return 0
+
+
+def verify(screen: Screen, path: Path) -> int:
+    """Prove what a run promises; 1 where something does not hold."""
+    open_run(path)
+    from tunesmith import verify as proofs
+    from tunesmith.report import tables
+
+    found = []
+    for check in proofs.whole(path, screen.say):
+        found.append(check.as_json())
+        screen.say(tables.verified_lines(found[-1:])[0])
+    if screen.as_json:
+        screen.value({"run": str(path), "verified": found})
+    failed = sum(check["holds"] is False for check in found)
+    held = sum(check["holds"] is True for check in found)
+    screen.say(f"{held} of {held + failed} promises hold")
+    return int(failed > 0)
+
+
+def reproduce(screen: Screen, path: Path, keep: Path | None) -> int:
+    """Make a run again and compare; 1 where what it was made of has changed, or anything came out otherwise."""
+    open_run(path)
+    import shutil
+    import tempfile
+
+    from tunesmith import reproduce as redone
+    from tunesmith.report import tables
+
+    directory = redone.finished(path)
+    if keep is not None and keep.exists():
+        raise RunError("the folder exists", where=str(keep), hint="name a new one")
+    changed = redone.changes(directory)
+    for change in changed:
+        screen.say(f"changed since: {change}")
+    found = []
+    if any(change.what in ("data", "model") for change in changed):
+        screen.say("it is not made again: it would be another run")
+    else:
+        place = Path(tempfile.mkdtemp(prefix="tunesmith-reproduce-")) if keep is None else keep
+        try:
+            with _stoppable(screen) as wish:
+                screen.follow(redone.made_again(directory, place), lambda: wish() is not None)
+            for check in redone.compared(directory, RunDir(place / directory.path.name)):
+                found.append(check.as_json())
+                screen.say(tables.verified_lines(found[-1:])[0])
+        finally:
+            if keep is None:
+                shutil.rmtree(place, ignore_errors=True)
+    same = bool(found) and all(check["holds"] for check in found)
+    screen.say("the same to the bit" if same else "not the same")
+    if screen.as_json:
+        screen.value({"run": str(path), "changed": [vars(change) for change in changed], "compared": found,
+                      "same": same})  # fmt: skip
+    return int(not same)
 
 
 def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | None, target: Path | None) -> int:

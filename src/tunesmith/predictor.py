@@ -51,11 +51,12 @@ class Predictor:
 
         Raises DataError that names the row by its position.
         """
-        made = [self._row(number, row, folder or Path()) for number, row in enumerate(rows)]
+        made = [self.row(number, row, folder or Path()) for number, row in enumerate(rows)]
         answers = answer_rows(self.model, self.task, made)
         return [answers[row.id] for row in made]
 
-    def _row(self, number: int, given: Given, folder: Path = Path()) -> Row:
+    def row(self, number: int, given: Given, folder: Path = Path()) -> Row:
+        """What is given of a row, as the task reads it. Raises DataError that names it by its position, from 0 on."""
         place = f"row {number + 1}"
         broken = unusable(dict(given) if isinstance(given, Mapping) else given)
         if broken:
@@ -164,6 +165,7 @@ class Predictor:
             "tokens": {"real": 0, "padded": 0, "label": 0},
             "peak_memory_bytes": fit.peak_bytes(),
             "notes": notes,
+            "verified": [],
         }
 
     def readable(self, rows: Sequence[Row]) -> Sequence[Row]:

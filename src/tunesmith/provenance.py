@@ -7,14 +7,16 @@ import hashlib
 import json
 import platform
 import re
+from contextlib import suppress
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tunesmith.data import sql, tokens
-from tunesmith.data.sums import sha256
+from tunesmith.data.sums import of_code, sha256
 from tunesmith.errors import RunError
 from tunesmith.prepare import Prepared
 from tunesmith.recipefile import fingerprint, task_as_json
@@ -35,22 +37,47 @@ def default_name(prepared: Prepared) -> str:
 
 def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:
     """What went in: sums of data and model, versions, device, command line."""
-    packages = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn")
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": [sql.safe(word) for word in command],
         "model_sha256": model_hash(prepared),
         "data_sha256": {path: sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
         "examples_sha256": examples_hash(prepared),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "code_sha256": code(),
+        "versions": versions(),
         "device": str(prepared.model.device),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "machine": machine(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    packages = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn", "peft")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def code() -> str:
+    """A sum of Tunesmith's own sources."""
+    return of_code()
+
+
+def machine() -> dict[str, str]:
+    """What decides the last bits beside versions: the kind of processor."""
+    found = {"system": f"{platform.system()} {platform.machine()}", "processor": "unknown"}
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        told = dict(line.split(":", 1) for line in islice(file, 30) if ":" in line)
+        names = {name.strip(): value.strip() for name, value in told.items()}
+        found["processor"] = " ".join(names[key] for key in ("model name", "cpu family", "model") if key in names)
+    return found
 
 
 def model_hash(prepared: Prepared) -> dict[str, str]:
     """File name -> sha256 of what the pretrained model is made of."""
-    folder = prepared.source.folder
+    return folder_sums(prepared.source.folder)
+
+
+def folder_sums(folder: Path) -> dict[str, str]:
+    """The same of a folder."""
     return {
         path.name: sha256(path)
         for path in sorted(folder.iterdir())

@@ -328,6 +328,9 @@ class Evaluate(Section):
     compare: bool = True
     """Score the untuned base and the cheap baselines on the same rows."""
 
+    verify: bool = True
+    """When the run ends, open the saved model as others would and hold a few rows against the tuned one."""
+
 
 class RunPlace(Section):
     """Where the run is written."""

@@ -50,6 +50,41 @@ class TokenCounts(Shape):
     """Targets of the loss: label tokens, or rows for a classifier."""
 
 
+class Verified(Shape):
+    """A promise, and whether it holds for this run."""
+
+    name: str
+    holds: bool | None
+    """None where it says nothing of this run; `said` has the reason."""
+    said: str
+
+
+class Verify(Shape):
+    """Printed by `verify`."""
+
+    run: str
+    verified: list[Verified]
+
+
+class Change(Shape):
+    """Something that a run was made of, and that is not what it was."""
+
+    what: Literal["data", "model", "versions", "code", "machine"]
+    name: str
+    then: str
+    now: str
+
+
+class Reproduced(Shape):
+    """Printed by `reproduce`."""
+
+    run: str
+    changed: list[Change]
+    compared: list[Verified]
+    """Empty where data or model have changed: nothing is made again then."""
+    same: bool
+
+
 class Result(Shape):
     """Printed by `train`, `resume` and `evaluate`."""
 
@@ -71,6 +106,8 @@ class Result(Shape):
     peak_memory_bytes: int
     notes: list[str]
     """What a reader of the numbers must know."""
+    verified: list[Verified]
+    """What was found of the saved model when the run ended; `verify` has more."""
 
 
 class BlendPoint(Shape):
@@ -213,4 +250,6 @@ SHAPES: dict[str, type[Shape]] = {
     "runs": Runs,
     "models": Models,
     "blend": Blend,
+    "verify": Verify,
+    "reproduce": Reproduced,
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from tunesmith import judgement as judging
-from tunesmith import recipefile
+from tunesmith import promises, recipefile
 from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RunError, TunesmithError
@@ -330,13 +330,21 @@ def _conclude(state: _State) -> Iterator[Event]:
     seconds["train"] = state.progress.seconds
     peak = max(fit.peak_bytes(), prepared.peak_bytes)
     summary = write_report.summary(run, prepared, result, seconds, state.progress.tokens, peak)
+    whole = _full_precision(prepared, run)
     save.save(
-        _full_precision(prepared, run),
+        whole,
         run.model,
         getattr(task, "labels", ()),
         write_report.card(summary, prepared.source.licence),
         recipefile.task_as_json(summary["task"], task.portable(model)),
     )
+    if recipe.evaluate.verify:
+        yield Phase("verifying the saved model")
+        began = time.perf_counter()
+        found = promises.short(whole, task, run.model, rows)
+        summary["verified"] = [check.as_json() for check in found]
+        summary["seconds"]["verify"] = round(time.perf_counter() - began, 3)
+        yield from (Warned(f"{check.name} does not hold: {check.said}") for check in found if check.holds is False)
     yield Phase("writing the report")
     write_report.write(run, prepared, result, summary)
     reason = "all updates done" if state.progress.step >= state.steps else "the score had stopped rising"

@@ -162,6 +162,8 @@ def test_a_run_learns_restores_and_answers_the_same(values: Any, task: str, fami
     scored = again.evaluate()["scores"][prepared.final_split]
     reported = directory.json("report/report")["scores"][prepared.final_split]
     assert scored == reported
+    verified = directory.json("report/report")["verified"]
+    assert verified and all(check["holds"] is not False for check in verified), verified
     if not prepared.task.asks:
         return
     lines = (directory.path / "predictions" / "test.jsonl").read_text().splitlines()

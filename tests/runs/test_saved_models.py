@@ -84,9 +84,7 @@ def test_a_saved_classifier_gives_the_same_logits_elsewhere(
     values["model"] = {"name": str(base), "pooling": pooling}
     made = tiny.train_to_end(values)
     predictor = load(made.path)
-    rows = [
-        predictor.task.encode(predictor._row(k, text), predictor.model, "answer")[0] for k, text in enumerate(TEXTS)
-    ]
+    rows = [predictor.task.encode(predictor.row(k, text), predictor.model, "answer")[0] for k, text in enumerate(TEXTS)]
     with torch.no_grad():
         mine = predictor.model.class_logits([example.parts["text"] for example in rows])
     theirs = elsewhere(program, made.model, base)
@@ -103,9 +101,7 @@ def test_a_fresh_pooler_inside_the_trunk_is_saved_with_its_adapter(labels_csv: P
     values["model"] = {"name": str(base), "pooling": "cls"}
     predictor = load(tiny.train_to_end(values).path)
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= predictor.model.fresh
-    rows = [
-        predictor.task.encode(predictor._row(k, text), predictor.model, "answer")[0] for k, text in enumerate(TEXTS)
-    ]
+    rows = [predictor.task.encode(predictor.row(k, text), predictor.model, "answer")[0] for k, text in enumerate(TEXTS)]
     with torch.no_grad():
         mine = predictor.model.class_logits([example.parts["text"] for example in rows])
     assert torch.allclose(mine, elsewhere(PEFT_STOCK, predictor.run.model, base), atol=1e-5)

@@ -60,7 +60,7 @@ def embedded(ids):  # [rows, tokens] -> what the net takes as inputs_embeds, wit
     return torch.cat([prompt.expand(len(ids), -1, -1), table(ids)], 1)
 """
 _WHOLE = """
-names = dict(net.named_parameters())
+names = dict(net.named_parameters(remove_duplicate=False))
 for name in about["whole"]:  # what learned beside the adapters
     names[name].data.copy_(tensors[name])
 net.eval()

@@ -61,6 +61,12 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
+def verified_lines(found: list[Shape]) -> list[str]:
+    """What was verified, a line each."""
+    words = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}
+    return [f"{check['name']} {words[check['holds']]}: {check['said']}" for check in found]
+
+
 def markdown(table: list[list[str]]) -> str:
     """A table in Markdown."""
     lines = ["| " + " | ".join(row) + " |" for row in table]

@@ -59,6 +59,7 @@ def summary(
         "tokens": {name: int(value) for name, value in tokens.items()},
         "peak_memory_bytes": peak,
         "notes": notes,
+        "verified": [],
     }
 
 
@@ -118,6 +119,7 @@ def _head(summed: dict[str, Any]) -> str:
         f"Time: {seconds}. Tokens computed in training: {tokens['real']:,} real, {tokens['padded']:,} padding; "
         f"{tokens['label']:,} targets. Peak memory {summed['peak_memory_bytes'] / 2**30:.2f} GB.",
         *(f"Note: {note}." for note in summed["notes"]),
+        *tables.verified_lines(summed["verified"]),
     ]
     return "\n\n".join(lines)
 

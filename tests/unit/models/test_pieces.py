@@ -218,7 +218,7 @@ def test_each_row_may_have_languages_of_its_own(kind: str, folders: dict[str, Pa
     assert spoken == [("de", 2), ("fr", 1)]
     assert made == [predictor.predict([row])[0] for row in asked]
     for lang in ("de", "fr"):
-        row = predictor._row(0, {"source": "my box", "source_lang": "en", "target_lang": lang})
+        row = predictor.row(0, {"source": "my box", "source_lang": "en", "target_lang": lang})
         told = predictor.task.told_of(row)  # type: ignore[attr-defined]
         example = predictor.task.encode(row, predictor.model, "answer")[0]
         assert example.parts["text"].ids == seq2seq.source_tokens(text, "my box", told).ids
