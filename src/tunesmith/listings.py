@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.console import Screen
+from tunesmith.errors import RunError
 from tunesmith.rundir import RunDir, list_runs
 
 
 def runs(screen: Screen, folder: Path) -> int:
     """A line per run."""
-    lines = [_line(made) for made in list_runs(folder)]
+    lines = [_line_of(made) for made in list_runs(folder)]
     if screen.as_json:
         screen.value({"runs": lines})
     elif not lines:
@@ -27,6 +28,16 @@ def runs(screen: Screen, folder: Path) -> int:
             table.append([name, *said, place, line["headline"] or "", value])
         screen.table(table)
     return 0
+
+
+def _line_of(made: RunDir) -> dict[str, Any]:
+    """A line of a run, also of one with a file that is damaged: it does not hide the others."""
+    try:
+        return _line(made)
+    except RunError:
+        names = dict.fromkeys(("task", "model", "method"), "")
+        place = {"step": 0, "steps": 0, "headline": None, "value": None}
+        return {"run": str(made.path), "state": "damaged", **names, **place}
 
 
 def _line(made: RunDir) -> dict[str, Any]:

@@ -199,8 +199,7 @@ def load(path: str | Path, *, precise: bool = False) -> Predictor:
     half. Raises RunError when it has none yet."""
     run = open_run(Path(path))
     recipe = recipefile.build(run.json("resolved"), source=str(run.path / "resolved.json"))
-    best = run.checkpoints / "best"
-    if not best.exists():
+    if checkpoint.best_folder(run) is None:
         raise RunError(
             "the run has no scored checkpoint yet",
             where=str(run.path),

@@ -210,6 +210,7 @@ class RunLine(Shape):
 
     run: str
     state: str
+    """`running`, `finished`, `stopped`, `failed`, `interrupted` (its process is gone), `damaged` (its files are)."""
     task: str
     model: str
     method: str

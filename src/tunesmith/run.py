@@ -238,7 +238,8 @@ def _restore(state: _State, optimizer: Optimizer, average: Average | None) -> li
     warnings: list[str] = []
     found = checkpoint.read_latest(state.run, warnings.append)
     if found is not None:
-        trained, moments, state.progress = found
+        trained, moments, progress = found
+        state.progress = checkpoint.with_whole_best(state.run, progress, warnings.append)
         state.prepared.model.load_state(trained)
         load_optimizer_state(optimizer, without_average(moments))
         if average is not None:

@@ -9,18 +9,21 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tunesmith.errors import RunError, StorageError
 from tunesmith.events import Event, from_line, to_line
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOOKS = 10
+_LOOK_SECONDS = 0.02
 
 
 @contextmanager
@@ -48,6 +51,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make all files of a folder durable, before it gets the name that says it is complete."""
+    for path in (folder, *folder.rglob("*")):
+        sync_folder(path)  # the call is the same for a file
+
+
+def beside(path: Path) -> Path:
+    """A name beside a path, for what is written before it is taken: no other process has it, nor one that died."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file in one step: its old content or its new one is there, never a part. Raises StorageError."""
     write_pieces(path, (content,), len(content))
@@ -55,7 +69,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_pieces(path: Path, pieces: Iterable[bytes], size: int | None = None) -> None:
     """As `write_bytes`, of a content that comes piece by piece; `size` in bytes, where it is known."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     with guarded(path, size):
         try:
             with open(temporary, "wb") as file:
@@ -87,9 +101,10 @@ def read_json(path: Path) -> Any:
 
 def point(link: Path, target: str) -> None:
     """Make a relative symbolic link, or turn it, in one step."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary = beside(link)
     with guarded(link):
-        temporary.unlink(missing_ok=True)
+        if link.is_dir() and not link.is_symlink():  # a copy of the run that followed the links
+            shutil.rmtree(link)
         os.symlink(target, temporary)
         os.replace(temporary, link)
         sync_folder(link.parent)
@@ -125,7 +140,9 @@ class RunDir:
         """state, step, steps, attempt, pid, heartbeat. A run whose process is gone is `interrupted`."""
         status: dict[str, Any] = self.json("status")
         if status.get("state") == "running" and not self.locked():
-            status["state"] = "interrupted"
+            status = self.json("status")  # what it was when its process let go
+            if status.get("state") == "running":
+                status["state"] = "interrupted"
         return status
 
     def set_status(self, state: str, *, step: int, steps: int, attempt: int) -> None:
@@ -184,21 +201,48 @@ class RunDir:
         Raises RunError with the pid of the process that holds it.
         """
         with guarded(self.path / "lock"):
+            for name in ("lock", "events.jsonl"):
+                _unshare(self.path / name)
             file = open(self.path / "lock", "a+")  # noqa: SIM115
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _held(file):
                 file.seek(0)
                 raise RunError(
                     f"another process works in this run (pid {file.read().strip() or 'unknown'})",
                     where=str(self.path),
                     hint="wait for it, or stop it with `touch control/stop` in the run",
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+                )
+            with guarded(self.path / "lock"):
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove the files that a death left half-written; only who holds the run may."""
+        for folder in (self.path, self.checkpoints, self.report, self.path / "predictions"):
+            for left in folder.glob(".*.tmp"):
+                if left.is_symlink() or left.is_file():
+                    left.unlink()
+
+
+def _held(file: TextIO) -> bool:
+    """Whether the lock could be had. Who only looks whether it is held has it for a moment: that one is waited out."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_LOOK_SECONDS)
+    return False
+
+
+def _unshare(path: Path) -> None:
+    """Give a file of a run that was copied by hard links a content of its own: it is not replaced but added to."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_nlink > 1:
+            write_bytes(path, path.read_bytes())
 
 
 def open_run(path: Path) -> RunDir:
@@ -220,7 +264,7 @@ def create(parent: Path, name: str, files: dict[str, Any]) -> RunDir:
     """
     with guarded(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        temporary = parent / f".{name}.{os.getpid()}.tmp"
+        temporary = beside(parent / name)
         try:
             temporary.mkdir()
             for folder in ("checkpoints", "logs", "control"):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -46,11 +46,12 @@ def folder_of(run: RunDir, step: int) -> Path:
 def write(run: RunDir, trained: dict[str, Tensor], optimizer: dict[str, Tensor], progress: Progress) -> None:
     """Commit a checkpoint, turn `last` and `best`, then remove those that neither points at.
 
-    Raises NotFinite for a weight that is NaN or infinite, and StorageError; the checkpoints before stay as they are.
+    Raises NotFinite for a number that is NaN or infinite, and StorageError; the checkpoints before stay as they are.
     """
-    for name, tensor in trained.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise NotFinite(progress.step - 1, rows=[f"(weight {name})"])
+    for kind, tensors in (("weight", trained), ("optimizer's", optimizer)):
+        for name, tensor in tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise NotFinite(progress.step - 1, rows=[f"({kind} {name})"])
     path = folder_of(run, progress.step)
     temporary = run.checkpoints / f".{path.name}.tmp"
     contents = {
@@ -101,24 +102,63 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def read_best(run: RunDir) -> dict[str, Tensor]:
     """The tensors that scored best: of a run that averages them, the average. Raises RunError."""
-    trained, beside = read(run.checkpoints / "best")
-    return trained | averaged(beside)
+    while True:
+        folder = best_folder(run)
+        if folder is None:
+            raise RunError("the run has no scored checkpoint", where=str(run.path))
+        try:
+            trained, beside = read(folder)
+        except RunError:
+            if best_folder(run) == folder:
+                raise  # else a better one came while this one was read, and it was removed
+        else:
+            return trained | averaged(beside)
+
+
+def best_folder(run: RunDir) -> Path | None:
+    """Where the checkpoint is that scored best, by the link to it; by the newest one's word where a copy of the run has
+    lost its links."""
+    link = run.checkpoints / "best"
+    if link.is_dir():
+        return link.resolve()
+    found = read_latest(run, lambda _: None)
+    return None if found is None or found[2].best_step is None else folder_of(run, found[2].best_step)
 
 
 def read_latest(
     run: RunDir, warn: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress] | None:
     """The newest whole checkpoint by its number, or None. A damaged one is passed over with a word."""
-    found = sorted((p for p in run.checkpoints.glob("step_*") if p.is_dir()), reverse=True)
-    for folder in found:
+    for folder in sorted(_folders(run), key=_step_of, reverse=True):
         try:
             contents = _verified(folder)
         except RunError as fault:
-            warn(f"{fault.problem} ({fault.where}); going on from the checkpoint before it")
+            warn(f"{fault.problem} ({fault.where}); going on from the checkpoint before it, or from the start")
             continue
         progress = Progress(**json.loads(contents["state.json"]))
         return load(contents["trained.safetensors"]), load(contents["optimizer.safetensors"]), progress
     return None
+
+
+def with_whole_best(run: RunDir, progress: Progress, warn: Callable[[str], None]) -> Progress:
+    """The progress of a checkpoint, which stands in for the best one where that is damaged; that is said. The next
+    look at the validation rows finds a better one, or there is none to come."""
+    if progress.best_step is None or progress.best_step == progress.step:
+        return progress
+    try:
+        _verified(folder_of(run, progress.best_step))
+    except RunError as fault:
+        warn(f"{fault.problem} ({fault.where}); it scored best, and that of update {progress.step} takes its place")
+        return replace(progress, best_step=progress.step, best_score=None, looks=0)
+    return progress
+
+
+def _folders(run: RunDir) -> list[Path]:
+    return [p for p in run.checkpoints.glob("step_*") if p.is_dir() and p.name.removeprefix("step_").isdecimal()]
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
