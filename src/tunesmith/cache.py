@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -19,9 +20,11 @@ def cache_root() -> Path:
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder of one kind of table. Raises OSError where none can be had."""
+    """The folder of one kind of table. Raises OSError where none can be had that can be written."""
     folder = cache_root() / kind
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, "the cache cannot be written", str(folder))
     return folder
 
 

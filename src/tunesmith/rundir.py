@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -31,15 +32,26 @@ def guarded(path: Path, size: int | None = None) -> Iterator[None]:
     """Turn what a disk can do wrong into a StorageError that names the path and, where known, the bytes needed."""
     try:
         yield
-    except OSError as fault:
+    except Exception as fault:
+        told = _told_by_disk(fault)
+        if told is None:
+            raise
         needed = f"; it takes {size:,} bytes" if size else ""
-        if fault.errno in _FULL:
+        if told.errno in _FULL:
             raise StorageError(
                 f"no space left to write{needed}",
                 where=str(path),
                 hint="free some space, then `tunesmith resume`",
             ) from fault
-        raise StorageError(f"cannot write: {fault.strerror or fault}{needed}", where=str(path)) from fault
+        raise StorageError(f"cannot write: {told.strerror or told}{needed}", where=str(path)) from fault
+
+
+def _told_by_disk(fault: Exception) -> OSError | None:
+    """What a disk said, if it was one: writers in Rust (safetensors, tokenizers) wrap it in exceptions of their own."""
+    if isinstance(fault, OSError):
+        return fault
+    found = re.search(r"\(os error (\d+)\)", str(fault))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def sync_folder(folder: Path) -> None:
@@ -213,10 +225,9 @@ class RunDir:
                     hint="wait for it, or stop it with `touch control/stop` in the run",
                 )
             with guarded(self.path / "lock"):
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
                 self._sweep()
+                file.truncate(0)
+                os.write(file.fileno(), str(os.getpid()).encode())  # unbuffered: nothing is left for `close` to fail at
             yield
 
     def _sweep(self) -> None:

@@ -95,6 +95,12 @@ def ended(pid: int, words: Path) -> End:
     )
 
 
+def in_child(work: Callable[[], Any], words: Path) -> End:
+    """Do some work in a child, to its end."""
+    with child(lambda gate: work(), words) as (pid, _, _):
+        return ended(pid, words)
+
+
 def traced(work: Callable[[Gate], Any], options: list[str], words: Path) -> End:
     """Do some work in a child that strace watches from its gate on."""
     with child(work, words) as (pid, said, opens):
@@ -189,7 +195,7 @@ def losses(directory: RunDir) -> dict[int, float]:
 def nothing_half_made(directory: RunDir, whole: Whole) -> None:
     """After a death: what is there under its name is whole."""
     line = listed(directory.path.parent)[directory.path.name]
-    assert line["state"] in ("interrupted", "stopped", "finished"), line
+    assert line["state"] in ("interrupted", "stopped", "failed", "finished"), line
     saved = [event.step for event in directory.events() if isinstance(event, Saved)]
     assert max(saved, default=0) <= committed(directory)
     if directory.model.exists():

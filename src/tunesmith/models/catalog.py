@@ -21,7 +21,7 @@ from tunesmith.errors import ModelError, StorageError, did_you_mean
 from tunesmith.models import folder as folders
 from tunesmith.models import wheel as wheels
 from tunesmith.models.folder import Kind
-from tunesmith.rundir import guarded, sync_folder
+from tunesmith.rundir import guarded, sync_folder, sync_tree
 
 Say = Callable[[str], None]
 """Takes a line that tells the user what is being done."""
@@ -277,7 +277,7 @@ def _make(entry: Entry, place: Path, say: Say) -> None:
         ready = found if found.is_dir() else _convert(entry, found, temporary / "model", say)
         folders.check(ready, entry.name)
         with guarded(place):
-            _sync(ready)
+            sync_tree(ready)
             ready.rename(place)
             sync_folder(place.parent)
     finally:
@@ -311,12 +311,6 @@ def _convert(entry: Entry, file: Path, folder: Path, say: Say) -> Path:
     say(f"converting {entry.name}, once; this takes up to half a minute")
     {".gguf": convert.gguf_to_folder, ".pth": convert.lite0_to_folder}[file.suffix](file, folder)
     return folder
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder's files durable before it gets the name that says it is complete."""
-    for path in (folder, *folder.rglob("*")):
-        sync_folder(path)  # the call is the same for a file
 
 
 def _source(name: str, folder: Path, title: str, hub_id: str | None) -> Source:

@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from tunesmith.errors import StorageError
 from tunesmith.models import adapted, anypeft, ownfiles, peftfiles
 from tunesmith.models.gates import put_back
 from tunesmith.models.heads import Embedder, Pooled, PooledClassifier, inner
@@ -24,7 +22,7 @@ from tunesmith.models.model import Model
 from tunesmith.models.pretrained import quiet
 from tunesmith.models.prompt import prompt_of
 from tunesmith.models.vocabulary import whole
-from tunesmith.rundir import guarded, sync_folder
+from tunesmith.rundir import guarded, sync_folder, sync_tree
 
 
 def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: Mapping[str, Any]) -> None:
@@ -35,24 +33,11 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _net(model, temporary, folder)
-            if isinstance(model.net, Pooled) and not ownfiles.needed(model):
-                if ownfiles.attends(model.net):
-                    ownfiles.save(model, temporary, None)
-                else:
-                    _sentence_modules(model, model.net, temporary)
-        except SafetensorError as fault:  # its writer wraps what the disk says
+            _write(model, temporary, folder, labels, card, task)
+            sync_tree(temporary)
+        except BaseException:  # a full disk gets its room back
             shutil.rmtree(temporary, ignore_errors=True)
-            raise StorageError(
-                f"cannot write the model: {fault}", where=str(folder), hint="free some space, then `tunesmith resume`"
-            ) from None
-        _tokenizer(model, temporary)
-        more = ownfiles.how_to(model) if ownfiles.needed(model) or ownfiles.attends(model.net) else ""
-        (temporary / "README.md").write_text(card + more, encoding="utf-8")
-        as_text = json.dumps(task, indent=2, ensure_ascii=False)
-        (temporary / "task.json").write_text(as_text + "\n", encoding="utf-8")
-        if labels:
-            (temporary / "labels.json").write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
+            raise
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
@@ -60,6 +45,24 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
         temporary.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
         sync_folder(folder.parent)
+
+
+def _write(
+    model: Model, temporary: Path, final: Path, labels: tuple[str, ...], card: str, task: Mapping[str, Any]
+) -> None:
+    _net(model, temporary, final)
+    if isinstance(model.net, Pooled) and not ownfiles.needed(model):
+        if ownfiles.attends(model.net):
+            ownfiles.save(model, temporary, None)
+        else:
+            _sentence_modules(model, model.net, temporary)
+    _tokenizer(model, temporary)
+    more = ownfiles.how_to(model) if ownfiles.needed(model) or ownfiles.attends(model.net) else ""
+    (temporary / "README.md").write_text(card + more, encoding="utf-8")
+    as_text = json.dumps(task, indent=2, ensure_ascii=False)
+    (temporary / "task.json").write_text(as_text + "\n", encoding="utf-8")
+    if labels:
+        (temporary / "labels.json").write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
 
 
 def _net(model: Model, folder: Path, final: Path) -> None:

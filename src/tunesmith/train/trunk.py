@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from tunesmith.cache import cache_folder, prune
+from tunesmith.cache import cache_folder, cache_root, prune
 from tunesmith.contracts import Tokens
 from tunesmith.data.batches import cut
 from tunesmith.errors import RecipeError
@@ -94,7 +94,8 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
         table = torch.empty(shape, dtype=dtype)
         _run(model, plan.blocks, different, spans, table)
         return Kept(plan.blocks, table, spans)
-    folder = cache_folder(_KIND)
+    with guarded(cache_root() / _KIND):
+        folder = cache_folder(_KIND)
     prune(folder)
     path = folder / f"{_key(model, plan, different, identity)}.trunk"
     if not _whole(path):
