@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import click
 
 from tunesmith import asked, commands, listings
 from tunesmith.console import Screen
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import Stopped, TunesmithError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
@@ -163,16 +167,19 @@ def schema(what: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 2 the user can mend it, 1 a fault, 130 interrupted."""
+    """Run a command and exit: 0 done, 2 the user can mend it, 1 a fault, 130 interrupted, 143 terminated."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        code: Any = app.main(given, prog_name="tunesmith", standalone_mode=False)
+        with _terminable():
+            code: Any = app.main(given, prog_name="tunesmith", standalone_mode=False)
     except click.ClickException as fault:
         fault.show()
         code = 2
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped", file=sys.stderr)
-        code = 130
+    except (KeyboardInterrupt, click.Abort) as ending:
+        stop = ending.__cause__ if isinstance(ending, click.Abort) else ending
+        hint = getattr(stop, "hint", None)
+        print(f"stopped; {hint}" if hint else "stopped", file=sys.stderr)
+        code = 128 + getattr(stop, "number", signal.SIGINT)
     except TunesmithError as fault:
         Screen(as_json="--json" in given).error(fault)
         code = fault.exit_code
@@ -180,3 +187,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what it was writing is taken away."""
+
+    def stop(number: int, _: Any) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.asked import read_recipe
 from tunesmith.console import Screen
-from tunesmith.errors import RunError
+from tunesmith.errors import RunError, Stopped
 from tunesmith.rundir import RunDir, open_run
 
 if TYPE_CHECKING:
@@ -23,19 +23,21 @@ def train(
     screen: Screen, what: tuple[str, ...], task: str | None, method: str | None, overrides: tuple[str, ...]
 ) -> int:
     """Prepare, make the run, train, report."""
-    recipe, text = read_recipe(screen, what, task, method, overrides)
-    from tunesmith import run
+    with _told("`tunesmith runs` says whether there is a run to go on with"):
+        recipe, text = read_recipe(screen, what, task, method, overrides)
+        from tunesmith import run
 
-    made, prepared = run.begin(recipe, text, sys.argv, screen.say)
+        made, prepared = run.begin(recipe, text, sys.argv, screen.say)
     return _follow(screen, made, prepared)
 
 
 def resume(screen: Screen, path: Path) -> int:
     """Go on, or say that there is nothing left to do."""
     open_run(path)
-    from tunesmith import run
+    with _told(_how_to_go_on(path)):
+        from tunesmith import run
 
-    made, prepared = run.resume(path, screen.say)
+        made, prepared = run.resume(path, screen.say)
     if prepared is None:
         screen.say(f"the run has finished; nothing is left to do: {path}")
         return _show(screen, made)
@@ -46,8 +48,9 @@ def _follow(screen: Screen, made: RunDir, prepared: Prepared) -> int:
     from tunesmith import run
     from tunesmith.events import Finished
 
-    with _stoppable(screen) as wish:
-        last = screen.follow(run.go(made, prepared, lambda: wish() is not None), lambda: wish() is not None)
+    with _told(_how_to_go_on(made.path)), _stoppable(screen) as wish:
+        with closing(run.go(made, prepared, lambda: wish() is not None)) as events:
+            last = screen.follow(events, lambda: wish() is not None)
     if isinstance(last, Finished) and last.state == "stopped":
         if screen.as_json:
             screen.value(_stopped(made, prepared))
@@ -55,20 +58,36 @@ def _follow(screen: Screen, made: RunDir, prepared: Prepared) -> int:
     return _show(screen, made)
 
 
+def _how_to_go_on(path: Path) -> str:
+    return f"`tunesmith resume {path}` goes on with it"
+
+
+@contextmanager
+def _told(hint: str) -> Iterator[None]:
+    """A stop says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped(getattr(stop, "number", signal.SIGINT), hint) from None
+
+
 @contextmanager
 def _stoppable(screen: Screen) -> Iterator[Callable[[], int | None]]:
-    """Ctrl-C and SIGTERM become a wish to stop after the update at hand; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM become a wish to stop when the work at hand is saved; a second one stops at once."""
     wishes: list[int] = []
 
     def wish(number: int, _: Any) -> None:
         if wishes:
-            raise KeyboardInterrupt
+            raise Stopped(number)
         wishes.append(number)
-        screen.say("stopping after this update; once more stops at once")
+        with suppress(RuntimeError):  # it came while a line was printed
+            screen.say("stopping when the work at hand is saved; once more stops at once")
 
     old = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: wishes[0] if wishes else None
+    except KeyboardInterrupt as stop:
+        raise Stopped(wishes[0] if wishes else signal.SIGINT) from stop
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

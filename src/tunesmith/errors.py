@@ -89,6 +89,15 @@ class NotFinite(FaultError):
         self.rows = list(rows)
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended a command at once; says how to go on. It is no problem that a program may handle."""
+
+    def __init__(self, number: int, hint: str | None = None) -> None:
+        super().__init__(number)
+        self.number = number
+        self.hint = hint
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` did you mean X?`, or the known words where none is close."""
     names = sorted(known)

@@ -6,7 +6,7 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +113,7 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
     return prepared
 
 
-def go(run: RunDir, prepared: Prepared, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def go(run: RunDir, prepared: Prepared, stop: Callable[[], bool] = lambda: False) -> Generator[Event, None, None]:
     """Train from the last whole checkpoint to the end, judge, save, report. Yields and stores what happens.
 
     Leaving the iteration, or `stop`, or a file `control/stop`, ends it; the state is saved and can be resumed.

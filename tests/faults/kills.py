@@ -121,7 +121,7 @@ def calls_of(work: Callable[[Gate], Any], words: Path) -> Counter[str]:
     log = words.with_suffix(".strace")
     end = traced(work, ["-o", str(log), "-e", f"trace={CHANGING}"], words)
     assert end.code == 0, end.words
-    return Counter(re.findall(r"^\d+ (\w+)\(", log.read_text(errors="replace"), re.MULTILINE))
+    return Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(errors="replace"), re.MULTILINE))
 
 
 def killed_at_call(work: Callable[[Gate], Any], call: str, number: int, words: Path) -> End:
