@@ -48,9 +48,12 @@ def _follow(screen: Screen, made: RunDir, prepared: Prepared) -> int:
     from tunesmith import run
     from tunesmith.events import Finished
 
-    with _told(_how_to_go_on(made.path)), _stoppable(screen) as wish:
-        with closing(run.go(made, prepared, lambda: wish() is not None)) as events:
-            last = screen.follow(events, lambda: wish() is not None)
+    with (
+        _told(_how_to_go_on(made.path)),
+        _stoppable(screen) as wish,
+        closing(run.go(made, prepared, lambda: wish() is not None)) as events,
+    ):
+        last = screen.follow(events, lambda: wish() is not None)
     if isinstance(last, Finished) and last.state == "stopped":
         if screen.as_json:
             screen.value(_stopped(made, prepared))
