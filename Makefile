@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test battery test-matrix check format bench docs clean
+.PHONY: quickstart test battery test-matrix test-faults check format bench docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ battery: $(VENV)/.installed
 # Every architecture with every task and method; `make test` runs a sample of them.
 test-matrix: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/contracts/test_matrix.py --whole
+
+# Kills at every step on disk and at random times, full disks, signals in every phase; `make test` makes a sample of them.
+test-faults: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/faults --whole -s --timeout=1200
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -19,8 +19,15 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--whole", action="store_true", help="run every case of the battery")
+    parser.addoption("--whole", action="store_true", help="run every case of the battery, and tests marked `slow`")
     parser.addoption("--battery-seed", type=int, default=0, help="which sample of its cases runs otherwise")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--whole"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,11 +1,12 @@
 """SIGTERM and Ctrl-C in any phase: the work at hand is saved or nothing is begun, and the words say how to go on."""
 
 import importlib
+import itertools
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,17 @@ IN = {
 SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
-@pytest.mark.parametrize("phase", BEFORE)
+def some(phases: Iterable[str]) -> list[Any]:
+    """Every phase with every signal; `make test` looks at a few of the pairs."""
+    pairs = list(itertools.product(phases, SIGNALS))
+    marks = [() if number % 4 == 1 else pytest.mark.slow for number in range(len(pairs))]
+    return [
+        pytest.param(phase, number, marks=mark, id=f"{phase}-{number.name}")
+        for (phase, number), mark in zip(pairs, marks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("phase", "number"), some(BEFORE))
 def test_a_signal_before_there_is_a_run_leaves_nothing(
     phase: str, number: signal.Signals, values: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -87,8 +97,7 @@ def test_a_signal_before_there_is_a_run_leaves_nothing(
     assert not (tmp_path / "runs").exists() or list((tmp_path / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
-@pytest.mark.parametrize("phase", IN)
+@pytest.mark.parametrize(("phase", "number"), some(IN))
 def test_a_signal_in_a_run_saves_the_work_at_hand_and_says_how_to_go_on(
     phase: str, number: signal.Signals, values: dict[str, Any], whole: kills.Whole, tmp_path: Path
 ) -> None:
@@ -121,7 +130,7 @@ def test_a_signal_while_the_report_is_written_comes_too_late_to_stop_the_run(
     assert [directory.status()["state"] for directory in list_runs(tmp_path / "runs")] == ["finished"]
 
 
-@pytest.mark.parametrize("phase", IN)
+@pytest.mark.parametrize("phase", [p if p == "save" else pytest.param(p, marks=pytest.mark.slow) for p in IN])
 def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(
     phase: str, values: dict[str, Any], whole: kills.Whole, tmp_path: Path
 ) -> None:
@@ -144,7 +153,7 @@ def test_signals_at_any_time_end_in_a_clean_stop(
 ) -> None:
     drawn = random.Random(11)
     stops = 0
-    for number in range(100 if request.config.getoption("--whole") else 3):
+    for number in range(60 if request.config.getoption("--whole") else 2):
         out = tmp_path / f"runs{number}"
         wanted = drawn.choice(list(SIGNALS))
         end = signalled(lambda out=out: cli.main(command(values, out)), drawn.uniform(0.02, 1.5), wanted, tmp_path)
