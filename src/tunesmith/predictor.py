@@ -25,7 +25,7 @@ from tunesmith.models.model import Model
 from tunesmith.prepare import find_model, part_refused, untuned
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin, task_from
-from tunesmith.rundir import RunDir, guarded, open_run
+from tunesmith.rundir import RunDir, beside, guarded, open_run
 from tunesmith.train import checkpoint, fit
 from tunesmith.train.evaluate import answer_rows
 
@@ -95,7 +95,7 @@ class Predictor:
         kind = target.suffix.lower()
         if kind not in (".jsonl", ".csv"):
             raise DataError("answers are written to .jsonl or .csv", where=str(target))
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = beside(target)
         count = 0
         with guarded(target):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,14 @@ appears whole or not at all; one that was torn since is noticed when it is opene
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tunesmith.rundir import guarded, sync_folder
+from tunesmith.rundir import beside, guarded, sync_folder
 
 _THREADS = 4
 Dtypes = Mapping[str, Any]
@@ -32,7 +34,7 @@ class ColumnWriter:
 
     def __init__(self, place: Path, dtypes: Dtypes, form: int) -> None:
         self.place = place
-        self.folder = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        self.folder = beside(place)
         self.dtypes = dtypes
         self.form = form
         self.sums = {name: hashlib.sha256() for name in dtypes}
@@ -65,12 +67,26 @@ class ColumnWriter:
                 json.dump(said, written)
                 written.flush()
                 os.fsync(written.fileno())
+            self._take_place()
+            sync_folder(self.place.parent)
+
+    def _take_place(self) -> None:
+        """Move there. A torn table that is in the way is moved aside; a whole one, of another process that was quicker,
+        is as good as this one, and others may be reading it."""
+        while True:
             try:
                 self.folder.rename(self.place)
-            except OSError:  # a torn one is in the way, or another process was quicker: this one is whole
-                shutil.rmtree(self.place, ignore_errors=True)
-                self.folder.rename(self.place)
-            sync_folder(self.place.parent)
+                return
+            except OSError as fault:
+                if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+            if open_columns(self.place, self.dtypes, self.form) is not None:
+                shutil.rmtree(self.folder)
+                return
+            torn = beside(self.place)
+            with suppress(FileNotFoundError):
+                self.place.rename(torn)
+            shutil.rmtree(torn, ignore_errors=True)
 
     def drop(self) -> None:
         """Leave nothing behind."""

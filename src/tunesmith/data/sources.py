@@ -12,7 +12,7 @@ from tunesmith.cache import cache_folder
 from tunesmith.data import hub, sql
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.recipe import Data, Part, Recipe
-from tunesmith.rundir import write_pieces
+from tunesmith.rundir import beside, write_pieces
 
 Say = Callable[[str], None]
 _KIND = "queries"
@@ -90,7 +90,7 @@ def _answer(url: str, query: str, say: Say) -> Path:
             count += 1
             yield line
 
-    draft = folder / f".{hashlib.sha256(f'{url} {query}'.encode()).hexdigest()[:16]}.jsonl"
+    draft = beside(folder / "query.jsonl")
     write_pieces(draft, lines())
     if not count:
         draft.unlink()

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from tunesmith.cache import cache_folder
 from tunesmith.errors import ModelError
 from tunesmith.models.catalog import Source
+from tunesmith.rundir import beside, guarded, sync_folder, sync_tree
 
 _KNOWN = ("bert",)
 
@@ -58,19 +58,23 @@ def _make(encoder: Source, decoder: Source, tokenizer: Any, folder: Path) -> Non
     both.eos_token_id = tokenizer.sep_token_id
     both.pad_token_id = tokenizer.pad_token_id
     both.architectures = ["EncoderDecoderModel"]
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        both.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        tensors = {f"encoder.{name}": value for name, value in _weights(encoder.folder).items()}
-        tensors |= {f"decoder.bert.{name}": value for name, value in _weights(decoder.folder).items()}
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = beside(folder)
+    with guarded(folder):
+        temporary.mkdir()
+        try:
+            both.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            tensors = {f"encoder.{name}": value for name, value in _weights(encoder.folder).items()}
+            tensors |= {f"decoder.bert.{name}": value for name, value in _weights(decoder.folder).items()}
+            save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+            sync_tree(temporary)
+            os.rename(temporary, folder)
+            sync_folder(folder.parent)
+        except OSError:
+            if not folder.is_dir():  # else another process was first
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _weights(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.models.kept import Kept, Key
 from tunesmith.models.model import Model
 from tunesmith.models.precision import free_disk, host_bytes
-from tunesmith.rundir import guarded, sync_folder, write_bytes
+from tunesmith.rundir import beside, guarded, sync_folder, write_bytes
 
 Choice = Literal["auto", "off", "fp16"]
 _VISITS = 1.2
@@ -99,7 +99,7 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
     prune(folder)
     path = folder / f"{_key(model, plan, different, identity)}.trunk"
     if not _whole(path):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = beside(path)
         try:
             with guarded(path, plan.bytes), open(temporary, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)  # full now, or never
