@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,43 +18,66 @@ from tunesmith.rundir import RunDir, open_run
 
 if TYPE_CHECKING:
     from tunesmith.prepare import Prepared
+    from tunesmith.train.ranks import Ranks
 
 
 def train(
     screen: Screen, what: tuple[str, ...], task: str | None, method: str | None, overrides: tuple[str, ...]
 ) -> int:
     """Prepare, make the run, train, report."""
-    with _told("`tunesmith runs` says whether there is a run to go on with"):
-        recipe, text = read_recipe(screen, what, task, method, overrides)
+    screen = _heard(screen)
+    recipe, text = read_recipe(screen, what, task, method, overrides)
+    with _told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
         from tunesmith import run
 
-        made, prepared = run.begin(recipe, text, sys.argv, screen.say)
-    return _follow(screen, made, prepared)
+        made, prepared = run.begin(recipe, text, sys.argv, screen.say, ranks)
+        return _follow(screen, made, prepared, ranks)
 
 
 def resume(screen: Screen, path: Path) -> int:
     """Go on, or say that there is nothing left to do."""
     open_run(path)
-    with _told(_how_to_go_on(path)):
+    screen = _heard(screen)
+    with _told(_how_to_go_on(path)), _together() as ranks:
         from tunesmith import run
 
-        made, prepared = run.resume(path, screen.say)
-    if prepared is None:
-        screen.say(f"the run has finished; nothing is left to do: {path}")
-        return _show(screen, made)
-    return _follow(screen, made, prepared)
+        made, prepared = run.resume(path, screen.say, ranks)
+        if prepared is None:
+            screen.say(f"the run has finished; nothing is left to do: {path}")
+            return _show(screen, made) if ranks.first else 0
+        return _follow(screen, made, prepared, ranks)
 
 
-def _follow(screen: Screen, made: RunDir, prepared: Prepared) -> int:
+def _heard(screen: Screen) -> Screen:
+    """Of the processes that `torchrun` started, the first alone is heard."""
+    if os.environ.get("RANK", "0") != "0":
+        screen.out = open(os.devnull, "w")  # noqa: SIM115
+    return screen
+
+
+@contextmanager
+def _together() -> Iterator[Ranks]:
+    """The processes of this run, while they work together."""
+    from tunesmith.train import ranks
+
+    try:
+        yield ranks.joined()
+    finally:
+        ranks.leave()
+
+
+def _follow(screen: Screen, made: RunDir, prepared: Prepared, ranks: Ranks) -> int:
     from tunesmith import run
     from tunesmith.events import Finished
 
     with (
         _told(_how_to_go_on(made.path)),
         _stoppable(screen) as wish,
-        closing(run.go(made, prepared, lambda: wish() is not None)) as events,
+        closing(run.go(made, prepared, lambda: wish() is not None, ranks)) as events,
     ):
         last = screen.follow(events, lambda: wish() is not None)
+    if not ranks.first:
+        return 0
     if isinstance(last, Finished) and last.state == "stopped":
         if screen.as_json:
             screen.value(_stopped(made, prepared))

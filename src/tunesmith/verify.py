@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tunesmith import judgement as judging
-from tunesmith import predictor, promises, redo
+from tunesmith import predictor, promises, provenance, redo
 from tunesmith.contracts import BadRow, Purpose, Row, Task
 from tunesmith.data import splits
 from tunesmith.data.files import raw_rows
@@ -166,6 +166,9 @@ def _resumed(directory: RunDir) -> Iterator[Check]:
     said = f"{len(weights)} tensors after {steps} updates, stopped after {steps // 2} and resumed"
     yield Check("resume", same, f"{said}: {'the same bits' if same else 'not the same bits'}")
     first = {step: found for step, found in redo.losses_of(directory).items() if step <= steps}
+    if directory.json("receipt")["machine"] != provenance.machine():
+        yield Check("first updates", None, "the run was made on another machine, or by several processes")
+        return
     gap = difference(first, losses)
     how = "are the run's to the bit" if gap == 0 else f"differ from the run's by {gap:.1e}"
     yield Check("first updates", gap == 0, f"losses of {steps} updates, made again, {how}")

@@ -30,6 +30,7 @@ LAYERS = [
         "judgement",
         "report",
         "promises",
+        "attempt",
         "run",
         "redo",
         "verify",

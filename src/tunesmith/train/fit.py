@@ -66,9 +66,11 @@ def fit(
     *,
     moments: int = 2,
     thorough: bool = False,
+    processes: int = 1,
 ) -> Fit:
     """The largest budget up to `START` whose worst micro-batch fits; then with checkpointing. `thorough` always runs
-    the worst. The net, its gradients and the generators are left as found.
+    the worst. The net, its gradients and the generators are left as found. Of several `processes` on a machine each has
+    its share of the memory.
 
     Raises RecipeError when a single row does not fit the memory that was allowed.
     """
@@ -77,7 +79,7 @@ def fit(
     before = peak_bytes()
     release_freed_memory()
     now = used_bytes()
-    allowed = now + int(_SHARE * available_bytes()) if memory == "auto" else int(memory * 2**30)
+    allowed = now + int(_SHARE * available_bytes() / processes) if memory == "auto" else int(memory * 2**30)
     worst = worst_piece(examples, START, batch_size)
     if not thorough:
         piece = small_piece(examples, batch_size)

@@ -19,6 +19,7 @@ from tunesmith.events import Updated
 from tunesmith.models.model import Model
 from tunesmith.train.accumulate import Piece, accumulate, piece_seed
 from tunesmith.train.optimizer import Optimizer, Schedule, clip
+from tunesmith.train.ranks import ALONE, Ranks
 
 _MIXED = 2**40
 """Keeps the generators of updates apart from those of epochs and rows."""
@@ -54,10 +55,12 @@ class Batches:
             for number, example in enumerate(self.examples[k])
         ]
 
-    def at(self, step: int, layout: str) -> list[Piece]:
-        """The micro-batches of an update."""
+    def at(self, step: int, layout: str, shares: int = 1) -> list[Piece]:
+        """The micro-batches of an update; not much fewer than `shares` of them."""
         chosen = self.chosen(step)
-        cuts = cut([example.length for example in chosen], self.budget, "padded" if layout == "padded" else "packed")
+        lengths = [example.length for example in chosen]
+        budget = min(self.budget, -(-sum(lengths) // shares))
+        cuts = cut(lengths, budget, "padded" if layout == "padded" else "packed")
         return [
             Piece(piece_seed(self.plan.seed, step, number), [chosen[k] for k in positions])
             for number, positions in enumerate(cuts)
@@ -80,6 +83,7 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     shape: Callable[[int], None] = lambda step: None,
     follow: Callable[[int], None] = lambda step: None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Updated]:
     """Yield each update when it is done, with scores when it was followed by a look at the validation rows. `shape` may
     change the gradients of an update before it is taken, `follow` comes after it.
@@ -95,7 +99,7 @@ def train(
         fillers = model.fillers
         examples = batches.chosen(step)
         weights = task.weights(examples)
-        pieces, batches, losses = _gradients(model, task, batches, step, weights)
+        pieces, batches, losses = _gradients(model, task, batches, step, weights, ranks)
 
         shape(step)
         length = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
@@ -129,18 +133,18 @@ def train(
 
 
 def _gradients(
-    model: Model, task: Task, batches: Batches, step: int, weights: dict[str, float]
+    model: Model, task: Task, batches: Batches, step: int, weights: dict[str, float], ranks: Ranks
 ) -> tuple[list[Piece], Batches, dict[str, Tensor]]:
     """The gradients of an update, and its losses. A device that runs out of memory gets the same update in pieces half
     as large, from here on. Raises torch.OutOfMemoryError when a row alone does not fit."""
     while True:
-        pieces = batches.at(step, model.layout)
+        pieces = batches.at(step, model.layout, ranks.count)
         try:
-            return pieces, batches, accumulate(model, task, pieces, weights)
+            return pieces, batches, accumulate(model, task, pieces, weights, ranks)
         except torch.OutOfMemoryError:
             model.forget_gradients()
-            if all(len(piece.examples) == 1 for piece in pieces):
-                raise
+            if ranks.count > 1 or all(len(piece.examples) == 1 for piece in pieces):
+                raise  # the other processes wait for the sums of these pieces
         largest = max(sum(example.length for example in piece.examples) for piece in pieces)
         batches = replace(batches, budget=max(min(batches.budget, largest) // 2, 1))
         if torch.cuda.is_available():
