@@ -30,9 +30,12 @@ from tunesmith.train.loop import train
 from tunesmith.train.optimizer import Optimizer, load_optimizer_state, make_optimizer, optimizer_state
 from tunesmith.train.ranks import Ranks
 from tunesmith.train.shape import shape_of
+from tunesmith.train.spikes import Spikes
 from tunesmith.train.trunk import TrunkPlan
 
 _HEARTBEAT = 5.0
+_NAMED = 8
+"""Rows of an odd update that are named."""
 _SAID = ("leak", "group-leak", "bad-row", "unseen-label", "contradiction", "answer-cut", "truncated")
 """Findings that are said when a run begins; `check` has the others."""
 
@@ -104,13 +107,16 @@ def work(state: State, stop: Callable[[], bool]) -> Iterator[Event]:
         evaluate=look,
         shape=shape,
         follow=(lambda step: None) if average is None else average.update,
+        skip=train_keys.not_finite == "skip",
         ranks=ranks,
     )
     enough = _enough(state)
+    spikes = Spikes(_losses_before(state))
     while not enough:
         updated = next(updates)
         best = _note(state, updated)
         yield updated
+        yield from map(Warned, _odd(prepared, updated, spikes))
         if updated.budget < plan["budget"]:
             plan = {**plan, "budget": updated.budget}
             write_json(run.path / "plan.json", plan)
@@ -183,7 +189,8 @@ def _note(state: State, updated: Updated) -> bool:
     tokens = dict(before.tokens)
     for name, count in (("real", updated.tokens), ("padded", updated.padded), ("label", updated.labels)):
         tokens[name] += count
-    state.progress = replace(before, step=updated.step, tokens=tokens, seconds=before.seconds + updated.seconds)
+    state.progress = replace(before, step=updated.step, tokens=tokens, seconds=before.seconds + updated.seconds,
+                             left_out=before.left_out + updated.left_out)  # fmt: skip
     if updated.scores is None:
         return False
     metric = state.prepared.task.watched(updated.scores)
@@ -195,6 +202,26 @@ def _note(state: State, updated: Updated) -> bool:
     else:
         state.progress = replace(state.progress, looks=before.looks + 1)
     return better
+
+
+def _losses_before(state: State) -> list[float]:
+    """Of the updates before this attempt, as they were made last."""
+    found = {e.step: sum(e.losses.values()) for e in state.run.events() if isinstance(e, Updated) and not e.left_out}
+    return [loss for step, loss in sorted(found.items()) if step <= state.progress.step]
+
+
+def _odd(prepared: Prepared, updated: Updated, spikes: Spikes) -> Iterator[str]:
+    """What is odd about an update, with its rows."""
+    loss = sum(updated.losses.values())
+    usual = None if updated.left_out else spikes.see(loss)
+    if usual is None and not updated.left_out:
+        return
+    rows = prepared.batches(1).places(updated.step - 1)
+    named = ", ".join(rows[:_NAMED]) + (f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else "")
+    if updated.left_out:
+        yield f"update {updated.step} was left out: its loss or gradient is not finite; its rows are {named}"
+    else:
+        yield f"the loss of update {updated.step} is {loss:.4g}, where {usual:.4g} is usual; its rows are {named}"
 
 
 def _enough(state: State) -> bool:
@@ -229,7 +256,7 @@ def _conclude(state: State) -> Iterator[Event]:
     yield Phase("saving the model")
     seconds["train"] = state.progress.seconds
     peak = max(fit.peak_bytes(), prepared.peak_bytes)
-    summary = write_report.summary(run, prepared, result, seconds, state.progress.tokens, peak)
+    summary = write_report.summary(run, prepared, result, seconds, state.progress, peak)
     whole = _full_precision(prepared, run)
     save.save(
         whole,

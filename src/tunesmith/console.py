@@ -82,12 +82,12 @@ class Screen:
                         bars.console.print(describe(event), highlight=False, markup=False)
                     case Updated():
                         new = sum(event.losses.values())
-                        loss = new if loss is None else 0.9 * loss + 0.1 * new
+                        if not event.left_out:
+                            loss = new if loss is None else 0.9 * loss + 0.1 * new
                         if event.scores:
                             scores = ", ".join(f"{k} {v:.4f}" for k, v in list(event.scores.items())[:2])
-                        shown = (
-                            f"loss {loss:.4f}  {event.tokens / max(event.seconds, 1e-9):,.0f} {event.unit}/s  {scores}"
-                        )
+                        speed = event.tokens / max(event.seconds, 1e-9)
+                        shown = f"loss {loss or 0.0:.4f}  {speed:,.0f} {event.unit}/s  {scores}"
                         bars.update(bar, completed=event.step, shown=shown)
                     case Saved():
                         pass

@@ -36,7 +36,9 @@ class Updated:
 
     step: int
     losses: dict[str, float]
-    grad_norm: float
+    """Those that are finite."""
+    grad_norm: float | None
+    """None where it is not finite."""
     learning_rate: float
     tokens: int
     """Real tokens of the update, padding not counted; or its images, where `unit` says so."""
@@ -49,6 +51,8 @@ class Updated:
     """Tokens that a micro-batch might have: smaller than before when memory ran out in this update."""
     scores: dict[str, float] | None = None
     unit: str = "tokens"
+    left_out: bool = False
+    """It was not taken, as its loss or gradient is not finite."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def describe(event: Event) -> str:
         case Updated():
             losses = " ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
             scores = "".join(f", {name} {value:.4f}" for name, value in (event.scores or {}).items())
+            losses = losses or "left out"
             speed = event.tokens / max(event.seconds, 1e-9)
             mark = " | validation" if event.scores else ""
             return f"update {event.step}: {losses}, {speed:,.0f} {event.unit}/s{mark}{scores}"

@@ -276,6 +276,10 @@ class Train(Section):
     average: float | None = Field(default=None, gt=0, le=1)
     """Score and save the mean of the weights over the last updates, this share of all."""
 
+    not_finite: Literal["stop", "skip"] = "stop"
+    """What becomes of an update whose loss or gradient is NaN or infinite: `skip` leaves it out, names its rows and
+    goes on; ten in a row stop the run all the same."""
+
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of an update."""
 

@@ -17,8 +17,9 @@ def curves(events: Sequence[Event], headline: str, path: Path) -> None:
     updates.sort(key=lambda event: event.step)
     looks = [event for event in updates if event.scores]
     figure, (left, right) = _figure(2, 9.0, 3.4)
-    steps = [event.step for event in updates]
-    losses = [sum(event.losses.values()) for event in updates]
+    taken = [event for event in updates if not event.left_out]
+    steps = [event.step for event in taken]
+    losses = [sum(event.losses.values()) for event in taken]
     left.plot(steps, losses, color=INK, alpha=0.25, linewidth=0.8)
     left.plot(steps, _smooth(losses), color=INK, label="training loss")
     left.set(xlabel="update", ylabel="loss", title="Training loss")

@@ -16,6 +16,7 @@ from tunesmith.judgement import Judgement, as_json, headline
 from tunesmith.prepare import Prepared
 from tunesmith.report import plots, tables
 from tunesmith.rundir import RunDir, guarded, write_bytes, write_json
+from tunesmith.train.checkpoint import Progress
 
 _SHOWN = 12
 
@@ -25,7 +26,7 @@ def summary(
     prepared: Prepared,
     result: Judgement,
     seconds: dict[str, float],
-    tokens: dict[str, float],
+    progress: Progress,
     peak: int,
 ) -> dict[str, Any]:
     """The object that `train --json` prints: see results.Result."""
@@ -37,6 +38,8 @@ def summary(
     if prepared.splits.made:
         notes.append(f"{' and '.join(prepared.splits.made)} rows were taken out of the training file")
     notes += task.notes()
+    if progress.left_out:
+        notes.append(f"{progress.left_out} updates were left out: their loss or gradient was not finite")
     metric = headline(task, result.scores[prepared.final_split])
     if metric != task.headline and task.has_references:
         notes.append(f"no answers were written, so {task.headline.name} is not known; see `evaluate.answers`")
@@ -56,7 +59,7 @@ def summary(
         "verdict": asdict(result.verdict) if result.verdict else None,
         "win_rate": asdict(result.win_rate) if result.win_rate else None,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "tokens": {name: int(value) for name, value in tokens.items()},
+        "tokens": {name: int(value) for name, value in progress.tokens.items()},
         "peak_memory_bytes": peak,
         "notes": notes,
         "verified": [],

@@ -36,6 +36,8 @@ class Progress:
     tokens: dict[str, float] = field(default_factory=lambda: {"real": 0, "padded": 0, "label": 0})
     seconds: float = 0.0
     """Spent in updates, over all attempts."""
+    left_out: int = 0
+    """Updates that were not finite."""
 
 
 def folder_of(run: RunDir, step: int) -> Path:

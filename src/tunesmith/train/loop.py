@@ -23,6 +23,8 @@ from tunesmith.train.ranks import ALONE, Ranks
 
 _MIXED = 2**40
 """Keeps the generators of updates apart from those of epochs and rows."""
+_IN_A_ROW = 10
+"""Updates that are not finite, one after another, after which no more are left out: the weights are at fault."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,16 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     shape: Callable[[int], None] = lambda step: None,
     follow: Callable[[int], None] = lambda step: None,
+    skip: bool = False,
     ranks: Ranks = ALONE,
 ) -> Iterator[Updated]:
     """Yield each update when it is done, with scores when it was followed by a look at the validation rows. `shape` may
     change the gradients of an update before it is taken, `follow` comes after it.
 
-    Raises NotFinite; no weight has been touched then.
+    An update that is not finite touches no weight. It raises NotFinite; with `skip` it is left out, and the next is
+    made, until as many as `_IN_A_ROW` were.
     """
+    lost = 0
     learned = [parameter for _, parameter in model.learned()]
     for step in range(start, schedule.steps):
         began = time.perf_counter()
@@ -109,16 +114,20 @@ def train(
             model.spread()
         optimizer.zero_grad(set_to_none=True)
         norm, *values = found.tolist()  # the one time in an update that the host waits for a device
-        if not all(map(math.isfinite, (norm, *values))):
+        finite = all(map(math.isfinite, (norm, *values)))
+        lost = 0 if finite else lost + 1
+        if not finite and (not skip or lost == _IN_A_ROW):
             raise NotFinite(step, rows=batches.places(step))
-        follow(step)
+        if finite:
+            follow(step)
         seconds = time.perf_counter() - began
 
         done = step + 1
         yield Updated(
             step=done,
-            losses=dict(zip(losses, values, strict=True)),
-            grad_norm=norm,
+            losses={name: value for name, value in zip(losses, values, strict=True) if math.isfinite(value)},
+            grad_norm=norm if math.isfinite(norm) else None,
+            left_out=not finite,
             learning_rate=rate,
             tokens=sum(example.count for example in examples),
             unit=examples[0].unit,
