@@ -48,8 +48,26 @@ bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py $(UNIT)
 
 docs: $(VENV)/.installed
-	for what in recipe result check runs models blend verify reproduce; do \
+	for what in recipe result check runs models blend verify reproduce licences; do \
 	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
 
+.venv-audit/.installed: tools.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install -q --disable-pip-version-check -r tools.txt
+	touch $@
+
+# Known vulnerabilities of every pinned version. Asks the package index for them; one that it cannot tell of fails.
+audit: .venv-audit/.installed
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+# A wheel, and beside it all that it is installed with (CycloneDX), with licences.
+release: .venv-audit/.installed
+	rm -rf .venv-release dist && $(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
+	.venv-release/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt '.[all]'
+	.venv-release/bin/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
+	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --of JSON -o dist/sbom.cdx.json .venv-release
+	.venv-release/bin/tunesmith licences --json > dist/licences.json
+
 clean:
-	rm -rf $(VENV) .venv-bench .venv-bench-factory .venv-bench-cleanlab .venv-bench-setfit .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-bench-factory .venv-bench-cleanlab .venv-bench-setfit .venv-audit .venv-release .pytest_cache .mypy_cache .ruff_cache

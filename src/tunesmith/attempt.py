@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -69,18 +70,10 @@ class State:
 def work(state: State, stop: Callable[[], bool]) -> Iterator[Event]:
     """All that is left to do of a run: what happens. Of several processes all learn, and the first does the rest."""
     run, prepared, ranks, plan = state.run, state.prepared, state.ranks, state.run.json("plan")
-    task, model, train_keys = prepared.task, prepared.model, prepared.recipe.train
+    model, train_keys = prepared.model, prepared.recipe.train
     torch.set_num_threads(plan["threads"])
     model.checkpointing, model.matmul = plan["checkpointing"], matmul.named(plan["matmul"])
-    optimizer = make_optimizer(
-        model.learned(),
-        model.fresh,
-        plan["learning_rate"],
-        plan["head_learning_rate"],
-        train_keys.weight_decay,
-        kind=train_keys.optimizer,
-        share=prepared.share_of,
-    )
+    optimizer = _optimizer(prepared, plan)
     shape = shape_of(model, train_keys, prepared.plan().per_epoch)
     average = average_of(model, train_keys, state.steps)
     yield from map(Warned, _restore(state, optimizer, average))
@@ -89,22 +82,15 @@ def work(state: State, stop: Callable[[], bool]) -> Iterator[Event]:
     yield _started(state)
     yield from map(Warned, _cautions(prepared))
 
-    def look() -> dict[str, float]:
-        task.refit(model, prepared.train_rows)
-        model.keep_fitted()
-        with nullcontext() if average is None else average.in_place():
-            rows = prepared.splits.rows["validation"]
-            return ranks.from_first(lambda: value_of(task, judge(model, task, rows, answers=0).measured))
-
     updates = train(
         model,
-        task,
+        prepared.task,
         prepared.batches(plan["budget"]),
         optimizer,
         prepared.schedule(),
         start=state.progress.step,
         every=plan["evaluate_every"],
-        evaluate=look,
+        evaluate=lambda: _look(state, average),
         shape=shape,
         follow=(lambda step: None) if average is None else average.update,
         skip=train_keys.not_finite == "skip",
@@ -135,6 +121,30 @@ def work(state: State, stop: Callable[[], bool]) -> Iterator[Event]:
             return
     if ranks.first:
         yield from _conclude(state)
+
+
+def _look(state: State, average: Average | None) -> dict[str, float]:
+    """Scores on the validation rows; all processes fit what no update learns, and the first judges."""
+    task, model, splits = state.prepared.task, state.prepared.model, state.prepared.splits
+    task.refit(model, splits.rows["train"])
+    model.keep_fitted()
+    with nullcontext() if average is None else average.in_place():
+        return state.ranks.from_first(
+            lambda: value_of(task, judge(model, task, splits.rows["validation"], answers=0).measured)
+        )
+
+
+def _optimizer(prepared: Prepared, plan: Mapping[str, Any]) -> Optimizer:
+    train_keys = prepared.recipe.train
+    return make_optimizer(
+        prepared.model.learned(),
+        prepared.model.fresh,
+        plan["learning_rate"],
+        plan["head_learning_rate"],
+        train_keys.weight_decay,
+        kind=train_keys.optimizer,
+        share=prepared.share_of,
+    )
 
 
 def _restore(state: State, optimizer: Optimizer, average: Average | None) -> list[str]:

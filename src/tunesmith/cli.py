@@ -139,6 +139,13 @@ def runs(folder: Path, as_json: bool) -> int:
 
 
 @app.command()
+@JSON
+def licences(as_json: bool) -> int:
+    """List the licence of every package that is installed for Tunesmith, and of every model that can be named."""
+    return listings.licences(Screen(as_json=as_json))
+
+
+@app.command()
 @click.option("--for", "task", help="Recommend models for a task, with the reason.")
 @JSON
 def models(task: str | None, as_json: bool) -> int:
@@ -158,7 +165,7 @@ def init(file: Path, model: str | None, output: Path) -> int:
 @app.command()
 @click.argument(
     "what",
-    type=click.Choice(["recipe", "result", "check", "runs", "models", "blend", "verify", "reproduce"]),
+    type=click.Choice(["recipe", "result", "check", "runs", "models", "blend", "verify", "reproduce", "licences"]),
     default="recipe",
 )
 def schema(what: str) -> int:

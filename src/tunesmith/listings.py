@@ -30,6 +30,25 @@ def runs(screen: Screen, folder: Path) -> int:
     return 0
 
 
+def licences(screen: Screen) -> int:
+    """A line per package and model."""
+    from tunesmith import licences as found
+    from tunesmith.report.tables import cell
+
+    packages, models = found.packages(), found.models()
+    if screen.as_json:
+        screen.value({"packages": packages, "models": models})
+        return 0
+    table = [["package", "version", "licence", "needed"]]
+    table += [
+        [p["name"], p["version"], cell(p["licence"], 60), "always" if p["needed"] else "by an extra"] for p in packages
+    ]
+    screen.table(table)
+    screen.say()
+    screen.table([["model", "licence"], *([model["name"], model["licence"]] for model in models)])
+    return 0
+
+
 def _line_of(made: RunDir) -> dict[str, Any]:
     """A line of a run, also of one with a file that is damaged: it does not hide the others."""
     try:

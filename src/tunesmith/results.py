@@ -245,6 +245,30 @@ class Models(Shape):
     models: list[ModelLine]
 
 
+class PackageLicence(Shape):
+    """A package that is installed for Tunesmith."""
+
+    name: str
+    version: str
+    licence: str
+    needed: bool
+    """False where only an extra asks for it."""
+
+
+class ModelLicence(Shape):
+    """A model of the catalog."""
+
+    name: str
+    licence: str
+
+
+class Licences(Shape):
+    """Printed by `licences`."""
+
+    packages: list[PackageLicence]
+    models: list[ModelLicence]
+
+
 SHAPES: dict[str, type[Shape]] = {
     "result": Result,
     "check": CheckResult,
@@ -253,4 +277,5 @@ SHAPES: dict[str, type[Shape]] = {
     "blend": Blend,
     "verify": Verify,
     "reproduce": Reproduced,
+    "licences": Licences,
 }

@@ -39,7 +39,7 @@ LAYERS = [
         "blending",
         "checkup",
     ],
-    ["commands", "listings", "asked", "console", "cli", "__init__", "__main__"],
+    ["commands", "listings", "licences", "asked", "console", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -105,7 +106,6 @@ def train(
         examples = batches.chosen(step)
         weights = task.weights(examples)
         pieces, batches, losses = _gradients(model, task, batches, step, weights, ranks)
-
         shape(step)
         length = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
         found = torch.stack([length.to(model.device, torch.float64), *losses.values()])
@@ -114,31 +114,31 @@ def train(
             model.spread()
         optimizer.zero_grad(set_to_none=True)
         norm, *values = found.tolist()  # the one time in an update that the host waits for a device
-        finite = all(map(math.isfinite, (norm, *values)))
-        lost = 0 if finite else lost + 1
-        if not finite and (not skip or lost == _IN_A_ROW):
+        lost = 0 if all(map(math.isfinite, (norm, *values))) else lost + 1
+        if lost and (not skip or lost == _IN_A_ROW):
             raise NotFinite(step, rows=batches.places(step))
-        if finite:
+        if not lost:
             follow(step)
         seconds = time.perf_counter() - began
-
-        done = step + 1
+        looks = (step + 1) % every == 0 or step + 1 == schedule.steps
         yield Updated(
-            step=done,
+            step=step + 1,
             losses={name: value for name, value in zip(losses, values, strict=True) if math.isfinite(value)},
             grad_norm=norm if math.isfinite(norm) else None,
-            left_out=not finite,
+            left_out=lost > 0,
             learning_rate=rate,
             tokens=sum(example.count for example in examples),
             unit=examples[0].unit,
-            padded=model.fillers
-            - fillers
-            + sum(padding([e.length for e in piece.examples], model.layout) for piece in pieces),
+            padded=model.fillers - fillers + _padding(pieces, model.layout),
             labels=sum(weights.values()),
             seconds=seconds,
             budget=batches.budget,
-            scores=evaluate() if done % every == 0 or done == schedule.steps else None,
+            scores=evaluate() if looks else None,
         )
+
+
+def _padding(pieces: Sequence[Piece], layout: Literal["packed", "padded"]) -> int:
+    return sum(padding([example.length for example in piece.examples], layout) for piece in pieces)
 
 
 def _gradients(
