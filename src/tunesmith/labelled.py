@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.contracts import Answer, Column, Reader, Row, Tokens
+from tunesmith.data import content
 
 if TYPE_CHECKING:
     from tunesmith.models.model import Model
@@ -38,8 +39,10 @@ def check(values: Mapping[str, Any]) -> str | None:
         if name not in values and name == "second":
             continue
         text = plain(values.get(name))
+        if text is None:
+            return f"`{name}` is missing"
         if not isinstance(text, str):
-            return f"`{name}` is {kind_of(text)}, not a text"
+            return f"`{name}` is {content.kind_of(text)}, not a text"
         if not text.strip():
             return f"`{name}` is empty"
     return None
@@ -57,7 +60,7 @@ def plain(value: Any) -> Any:
 
 def kind_of(value: Any) -> str:
     """A value's kind in words."""
-    return "missing" if value is None else f"a {type(value).__name__}"
+    return "missing" if value is None else content.kind_of(value)
 
 
 def tokens(row: Row, reader: Reader) -> Tokens:

@@ -8,83 +8,11 @@ from typing import Any
 import pytest
 
 import tiny
-from tunesmith import cli
+from refusals import refused
 from tunesmith.data.files import raw_rows
 from tunesmith.errors import DataError
 
 GOOD = "text,label\n" + "".join(f"row {k} here,{'a' if k % 2 else 'b'}\n" for k in range(40))
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the command line; it must fail as a user error. Returns what it printed."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main(list(arguments))
-    out = capsys.readouterr()
-    assert caught.value.code == 2, out
-    assert "Traceback" not in out.err
-    assert out.err.startswith("error: ")
-    return out.err
-
-
-CSV_CASES: dict[str, tuple[bytes, str, int | None]] = {
-    "empty file": (b"", "the file is empty", None),
-    "only a header": (b"text,label\n", "the file has no rows", None),
-    "a column twice": (b"text,label,text\na,b,c\n", "more than once", 1),
-    "a row with too many fields": (GOOD.encode() + b"a,b,c\n", "has 3 fields, the header has 2", 42),
-    "a row with too few fields": (b"text,label\nonly\n" + GOOD.encode(), "has 1 fields", 2),
-    "a quote that never ends": (GOOD.encode() + b'"open,a\nb,c\n', "never closed", 42),
-    "Latin-1": ("text,label\ncafé,a\n".encode("latin-1"), "not UTF-8: byte 0xe9", 2),
-    "an empty text": (GOOD.encode() + b" ,a\n", "`text` is empty", 42),
-    "an empty label": (GOOD.encode() + b"hello,\n", "`label` is empty", 42),
-    "a NUL character": (GOOD.encode() + b"he\0llo,a\n", "NUL character", 42),
-    "one label only": (b"text,label\n" + b"x y z,a\n" * 30, "two are needed", None),
-    "a label that occurs once": (GOOD.encode() + b"rare thing,c\n", "the label `c` occurs once", 42),
-    "two rows": (b"text,label\nx,a\ny,b\n", "occurs once", 2),
-}
-
-
-@pytest.mark.parametrize("case", CSV_CASES)
-def test_a_broken_csv_is_refused_with_its_line(
-    case: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content, words, line = CSV_CASES[case]
-    file = tmp_path / "rows.csv"
-    file.write_bytes(content)
-    columns = ["--set", "data.text=text", "--set", "data.label=label", "--set", f"run.dir={tmp_path / 'runs'}"]
-    said = refused(capsys, "train", str(encoder), str(file), "--task", "text-classification", *columns)
-    assert words in said
-    assert line is None or f"rows.csv:{line}" in said
-    assert not (tmp_path / "runs").exists()
-
-
-JSONL_CASES: dict[str, tuple[str, str]] = {
-    "half an object": ('{"text": "a", "label": ', "not valid JSON"),
-    "a list": ("[1, 2]", "holds a list"),
-    "a bare word": ("hello", "not valid JSON"),
-    "NaN": ('{"text": "a", "label": NaN}', "NaN is not JSON"),
-    "a key twice": ('{"text": "a", "text": "b", "label": "c"}', "stands twice"),
-    "deep nesting": ("[" * 100_000, "not valid JSON"),
-    "a text that is a list": ('{"text": ["a"], "label": "c"}', "is a list, not a text"),
-    "a missing text": ('{"label": "a"}', "`text` is missing"),
-    "a null label": ('{"text": "a", "label": null}', "`label` is empty"),
-    "several labels": ('{"text": "a", "label": ["a", "b"]}', "one label a row"),
-    "a number with a point for a label": ('{"text": "a", "label": 1.5}', "labels are strings"),
-}
-
-
-@pytest.mark.parametrize("case", JSONL_CASES)
-def test_line_7000_of_a_jsonl_is_named(
-    case: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line, words = JSONL_CASES[case]
-    file = tmp_path / "rows.jsonl"
-    good = [json.dumps({"text": f"row {k}", "label": "ab"[k % 2]}) for k in range(6999)]
-    file.write_text("\n".join([*good, line]) + "\n")
-    said = refused(capsys, "train", str(encoder), str(file), "--task", "text-classification",
-                   "--set", "data.text=text", "--set", "data.label=label")  # fmt: skip
-    assert words in said
-    assert "rows.jsonl:7000" in said
-    assert "bad_rows: skip" in said
 
 
 CHAT_CASES: dict[str, tuple[Any, str]] = {
@@ -175,13 +103,6 @@ def test_an_encoder_cannot_chat_and_the_error_names_a_model_that_can(
     assert "smollm2-135m" in said
 
 
-def test_mixed_label_types_are_refused(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"text": f"row {k}", "label": 1 if k % 2 else "1"} for k in range(20)]
-    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
-    said = refused(capsys, "train", str(encoder), str(file))
-    assert "labels are of two types" in said
-
-
 def test_a_folder_without_training_rows_says_what_it_needs(
     encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,27 +134,6 @@ def test_odd_but_right_files_are_read_right(name: str, content: bytes, texts: li
     (tmp_path / name).write_bytes(content)
     found = [item[1]["text"] for item in raw_rows(tmp_path / name) if isinstance(item, tuple)]
     assert found == texts
-
-
-@pytest.mark.parametrize(
-    ("content", "words", "line"),
-    [
-        (b'[{"text": "a"},\n {"text": ]', "not valid JSON", 2),
-        (b'[{"text": "a"}\n', "does not end", 2),
-        (b'{"text": "a"}', "does not hold a list", 1),
-        (b'[{"text": "a"},\n\n 3]', "the row is a int", 3),
-    ],
-)
-def test_a_broken_json_file_is_named_with_its_line(content: bytes, words: str, line: int, tmp_path: Path) -> None:
-    file = tmp_path / "rows.json"
-    file.write_bytes(content)
-    try:
-        bad = [item for item in raw_rows(file) if not isinstance(item, tuple)]
-        said, where = bad[0].reason, bad[0].line
-    except DataError as fault:
-        said, where = fault.problem, int((fault.where or "").rpartition(":")[2])
-    assert words in said
-    assert where == line
 
 
 def test_parquet_is_read_and_what_is_not_parquet_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,16 @@ TIME = "beside_time"
 SOURCE = "beside_source"
 """Where it keeps the number of its source, of several."""
 
+_KINDS: dict[type, str] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
 
 def content(row: Row) -> str:
     """What the model reads of a row, as a key: the same for rows that differ only in their label. A file whose sum
@@ -40,6 +50,11 @@ def together(row: Row) -> str:
 def place(row: Row) -> float:
     """A number in [0, 1) that is a function of the row's group or content."""
     return digest(together(row), "split") / 2**64
+
+
+def kind_of(value: Any) -> str:
+    """What kind of value of JSON it is, in words."""
+    return next((words for kind, words in _KINDS.items() if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
 def plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from tunesmith import plugins
 from tunesmith.contracts import BadRow, Column
 from tunesmith.data.files import find_files, raw_rows
 from tunesmith.data.languages import LANGUAGES
-from tunesmith.data.read import Columns
+from tunesmith.data.read import Columns, refuse_bad
 from tunesmith.errors import DataError
 
 _LOOK = 1000
@@ -53,8 +53,10 @@ def infer(
 ) -> Guess:
     """What the training rows at a path are for. Raises DataError that lists the columns when it cannot tell."""
     file = find_files(path)["train"][0]
-    rows = [item[1] for item in islice(raw_rows(file, file_format), _LOOK) if not isinstance(item, BadRow)]
+    items = list(islice(raw_rows(file, file_format), _LOOK))
+    rows = [item[1] for item in items if not isinstance(item, BadRow)]
     if not rows:
+        refuse_bad([item for item in items if isinstance(item, BadRow)])
         raise DataError("the file has no rows", where=str(file))
     names = list(dict.fromkeys(name for row in rows for name in row))
     if task not in (None, "text-classification"):

@@ -14,6 +14,17 @@ from tunesmith.errors import DataError
 
 PACKED = (".gz", ".zst")
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}
+_FOREIGN = {
+    b"\x89PNG\r\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet",
+    b"%PDF-": "a PDF",
+    b"SQLite format 3\0": "an SQLite database",
+    b"BZh91AY&SY": "packed with bzip2",
+    b"\xfd7zXZ\0": "packed with xz",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+}
+"""How files begin that hold no text, whatever their name says."""
 _WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 LONGEST = 2**28
 """Bytes or characters of one line, or of one row of several: more is no text, but what a packed file of zeros unpacks
@@ -29,13 +40,20 @@ def bare(path: Path) -> Path:
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked as they are read where it is packed (gzip, zstandard), whatever its name.
 
-    Raises DataError for a file that cannot be read or is empty, and where a packed one is cut short or damaged.
+    Raises DataError for a file that cannot be read, is empty or holds no text, and where a packed one is cut short or
+    damaged.
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
+            head = file.read(16)
             if not head:
                 raise DataError("the file is empty", where=str(path))
+            if foreign := next((what for mark, what in _FOREIGN.items() if head.startswith(mark)), None):
+                raise DataError(
+                    f"the file is {foreign}, not text",
+                    where=str(path),
+                    hint="write its rows as .csv, .jsonl or .parquet, packed with gzip or zstandard if at all",
+                )
             file.seek(0)
             packing = _MAGIC.get(head[:2], "")
             if packing == ".gz":
@@ -64,8 +82,9 @@ def _zstandard(file: BinaryIO) -> Any:
 
 def _damaged(path: Path, fault: Exception) -> DataError:
     said = str(fault).rstrip(".")
+    said = said if said[:2].isupper() else said[:1].lower() + said[1:]
     return DataError(
-        f"the packed file is cut short or damaged: {said[:1].lower()}{said[1:]}",
+        f"the packed file is cut short or damaged: {said}",
         where=str(path),
         hint="fetch or pack it again; what stands before the damage was not used",
     )
@@ -116,6 +135,16 @@ def refuse_long(size: int, path: Path, line: int, what: str) -> None:
 
 def not_utf8(path: Path, line: int, fault: UnicodeDecodeError) -> DataError:
     """The error for bytes that are not UTF-8. Guessing an encoding would change texts in silence."""
+    if fault.object[:2] in _WIDE:
+        return DataError(
+            "the file is UTF-16, and JSON Lines are UTF-8",
+            where=str(path),
+            hint=f"iconv -f utf-16 -t utf-8 {path.name} > utf8-{path.name}",
+        )
+    if fault.encoding.startswith("utf-16"):  # its mark said so
+        return DataError(
+            f"the file begins as UTF-16 and is not: {fault.reason}", where=str(path), hint="fetch or save it again"
+        )
     return DataError(
         f"the file is not UTF-8: byte 0x{fault.object[fault.start]:02x}",
         where=f"{path}:{line}",

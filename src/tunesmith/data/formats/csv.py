@@ -66,6 +66,11 @@ def _header(reader: Any, path: Path) -> list[str]:
         raise DataError("the file is empty", where=str(path)) from None
     except csv.Error as fault:
         raise DataError(f"the header is not valid CSV: {_plain(fault)}", where=f"{path}:1") from None
+    if any("\0" in name for name in header):
+        raise DataError("the header holds a NUL character", where=f"{path}:1",
+                        hint="if the file is UTF-16 without a byte-order mark, save it as UTF-8")  # fmt: skip
+    if not any(header):
+        raise DataError("the header names no column", where=f"{path}:1")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(
@@ -73,8 +78,6 @@ def _header(reader: Any, path: Path) -> list[str]:
             where=f"{path}:1",
             hint="give each column a name of its own",
         )
-    if not any(header):
-        raise DataError("the header names no column", where=f"{path}:1")
     return header
 
 

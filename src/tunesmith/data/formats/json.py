@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith.contracts import BadRow
-from tunesmith.data.formats.jsonl import no_constant, unique_keys
+from tunesmith.data.content import kind_of
+from tunesmith.data.formats.jsonl import no_constant, unique_keys, words_of
 from tunesmith.data.textfile import open_text, refuse_long
 from tunesmith.errors import DataError
 
@@ -59,7 +60,7 @@ class _Reader:
                 if not goes_on or not self._more():
                     raise self.fault(fault.msg, fault.pos) from None
             except (ValueError, RecursionError) as fault:
-                raise self.fault(str(fault)) from None
+                raise self.fault(words_of(fault)) from None
             else:
                 if end < len(self.text) - _EDGE or not self._more():  # a number may go on
                     self.at = end
@@ -158,7 +159,7 @@ def _rows(reader: _Reader) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
         elif isinstance(value, dict):
             yield line, value
         else:
-            yield BadRow(str(reader.path), line, f"the row is a {type(value).__name__}, not an object with columns")
+            yield BadRow(str(reader.path), line, f"the row is {kind_of(value)}, not an object with columns")
         more = reader.take(",") and reader.peek() != "]"
         if not more and not reader.take("]"):
             raise reader.fault("the list of rows does not end")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.contracts import BadRow
+from tunesmith.data.content import kind_of
 from tunesmith.data.textfile import lines, not_utf8
 
 suffixes = (".jsonl", ".ndjson")
@@ -36,10 +37,17 @@ def parse_object(text: str) -> dict[str, Any] | str:
     except json.JSONDecodeError as fault:
         return f"the line is not valid JSON: {fault.msg} (column {fault.colno})"
     except (ValueError, RecursionError) as fault:
-        return f"the line is not valid JSON: {fault}"
+        return f"the line is not valid JSON: {words_of(fault)}"
     if not isinstance(value, dict):
-        return f"the line holds a {type(value).__name__}, not an object with columns"
+        return f"the line holds {kind_of(value)}, not an object with columns"
     return value
+
+
+def words_of(fault: ValueError | RecursionError) -> str:
+    """What a parser of JSON ran into, without its own insides."""
+    if isinstance(fault, RecursionError):
+        return "it is nested too deeply"
+    return "a number has thousands of digits" if "int_max_str_digits" in str(fault) else str(fault)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
