@@ -1,5 +1,6 @@
 """Bad inputs and what is said of them: a case holds the input and the whole message, and is checked by one function."""
 
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ SKIP = "to leave such rows out, and have them listed, set `data.bad_rows: skip`"
 """The hint that every row which cannot be used has."""
 LONGEST = 10.0
 """Seconds that any refusal may take."""
+ROOM = 4 * 2**30
+"""Bytes that it may take beside what the tests hold already."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,20 @@ class TooLong(BaseException):
 
 @contextmanager
 def no_longer_than(seconds: float) -> Iterator[None]:
-    """Break off what hangs."""
+    """Break off what hangs or takes all memory."""
 
     def ring(number: int, frame: Any) -> None:
         raise TooLong(f"it took more than {seconds} s")
 
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, limits[1]))
     old = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
 

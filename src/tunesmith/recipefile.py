@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from tunesmith import plugins
 from tunesmith.errors import RecipeError, did_you_mean
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import NO_SWITCH, Recipe
 
 Lines = dict[tuple[str, ...], int]
+_CLASSES = re.compile(r"valid dictionary or instance of \w+")
+_MOST = 100_000
+"""Values in a recipe: more are written by no one, but a few lines of anchors may stand for as many as they like."""
 _PATHS = (("data", "train"), ("data", "validation"), ("data", "test"), ("run", "dir"), ("task", "corpus"))
 
 
@@ -37,8 +41,15 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> RecipeFile:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecipeError("there is no such recipe", where=str(path), hint="`tunesmith init FILE` writes one") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise RecipeError(f"the recipe cannot be read: {fault}", where=str(path)) from None
+    except OSError as fault:
+        raise RecipeError(f"the recipe cannot be read: {fault.strerror}", where=str(path)) from None
+    except UnicodeDecodeError as fault:
+        line = fault.object.count(b"\n", 0, fault.start) + 1
+        raise RecipeError(
+            f"the recipe is not UTF-8: byte 0x{fault.object[fault.start]:02x}",
+            where=f"{path}:{line}",
+            hint="save it as UTF-8",
+        ) from None
     values, lines = _parse(text, str(path))
     folder = path.resolve().parent
     _anchor(values, folder)
@@ -82,12 +93,12 @@ def fingerprint(recipe: Recipe) -> str:
 def _parse(text: str, source: str) -> tuple[dict[str, Any], Lines]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _size(node, {}) > _MOST:
+            raise RecipeError(f"the recipe has more than {_MOST:,} values, its anchors written out", where=source)
         values = yaml.safe_load(text)
     except yaml.YAMLError as fault:
-        mark = getattr(fault, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        problem = getattr(fault, "problem", None) or "it cannot be parsed"
-        raise RecipeError(f"the recipe is not valid YAML: {problem}", where=where) from None
+        line, problem = _spot(fault, text)
+        raise RecipeError(f"the recipe is not valid YAML: {problem}", where=f"{source}:{line}") from None
     except RecursionError:
         raise RecipeError("the recipe is nested too deeply", where=source) from None
     if not isinstance(values, dict) or node is None:
@@ -99,6 +110,30 @@ def _parse(text: str, source: str) -> tuple[dict[str, Any], Lines]:
     lines: Lines = {}
     _walk(node, (), lines, source)
     return values, lines
+
+
+def _spot(fault: yaml.YAMLError, text: str) -> tuple[int, str]:
+    """The line that a parser stopped in, and why."""
+    if isinstance(fault, yaml.reader.ReaderError):
+        return text.count("\n", 0, fault.position) + 1, f"the character {fault.character:#x} may not stand in it"
+    mark = getattr(fault, "problem_mark", None)
+    problem = str(getattr(fault, "problem", None) or "it cannot be parsed")
+    context = getattr(fault, "context", None)
+    return mark.line + 1 if mark else 1, f"{context}, {problem}" if context and problem.startswith("but ") else problem
+
+
+def _size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values a node is when its anchors are written out. Raises RecursionError for one that holds itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise RecursionError
+        return known[id(node)]
+    known[id(node)] = 0
+    inside = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    known[id(node)] = 1 + sum(_size(part, known) for part in inside)
+    return known[id(node)]
 
 
 def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> None:
@@ -118,6 +153,8 @@ def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> 
 
 def _there(name: str, folder: Path) -> str:
     """The absolute path of a folder that is named from another; else the name."""
+    if not name.strip():
+        return name
     place = folder / Path(name).expanduser()
     return str(place.resolve()) if place.is_dir() else name
 
@@ -173,7 +210,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         value = text
     if isinstance(value, str):
         value = _number(value)
@@ -200,7 +237,9 @@ def _number(text: str) -> Any:
 def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> RecipeError:
     """The first problem as our error: the key, its line, and the key that was meant."""
     problems = fault.errors()
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    inside = [p for p in problems if p["loc"][:2] == problems[0]["loc"][:2]]  # of a union, what was meant goes furthest
+    furthest = max(inside, key=lambda p: len(p["loc"]))
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), furthest)
     path = tuple(str(part) for part in first["loc"])
     keys = tuple(part for part in path if not part.startswith(("function-", "list[")) and part not in ("Plugin", "str"))
     key = ".".join(keys)
@@ -215,7 +254,9 @@ def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> 
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return RecipeError(message, where=where)
-    return RecipeError(f"`{key}` is {first['input']!r}: {_lower(message)}{more}", where=where)
+    message = _CLASSES.sub("mapping of keys", message)
+    given = "empty" if first["input"] is None else repr(first["input"])
+    return RecipeError(f"`{key}` is {given}: {_lower(message)}{more}", where=where)
 
 
 def _lower(message: str) -> str:
@@ -265,7 +306,8 @@ def make_plugin(kind: Any, name: str, options: dict[str, Any]) -> Any:
     from pydantic import TypeAdapter
 
     made = plugins.load(kind, name)
-    known = {f.name for f in fields(made) if f.metadata.get("option", True)}
+    defaults = {f.name: f.default for f in fields(made) if f.metadata.get("option", True)}
+    known = defaults.keys()
     key = str(kind)[:-1]
     for option in options:
         if option not in known:
@@ -274,6 +316,8 @@ def make_plugin(kind: Any, name: str, options: dict[str, Any]) -> Any:
                 where=f"{key}.{option}",
                 hint=did_you_mean(option, known) if known else f"`{name}` has no options",
             )
+        if isinstance(options[option], bool) and not isinstance(defaults[option], bool):
+            raise RecipeError(f"`{key}.{option}` is {options[option]}: {NO_SWITCH}", where=f"{key}.{option}")
     try:
         return TypeAdapter(made).validate_python(options)
     except ValidationError as fault:

@@ -3,7 +3,6 @@ half-written, no traceback."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,78 +12,6 @@ from tunesmith.data.files import raw_rows
 from tunesmith.errors import DataError
 
 GOOD = "text,label\n" + "".join(f"row {k} here,{'a' if k % 2 else 'b'}\n" for k in range(40))
-
-
-CHAT_CASES: dict[str, tuple[Any, str]] = {
-    "ends with the user": ([{"role": "user", "content": "hi"}], "ends with the user"),
-    "begins with the assistant": ([{"role": "assistant", "content": "hi"}], "begins with the assistant"),
-    "an unknown role": ([{"role": "bot", "content": "hi"}], "has the role 'bot'"),
-    "no content": ([{"role": "user"}], "not {role, content}"),
-    "no message": ([], "not a list with a message"),
-    "a string": ("hi", "not a list with a message"),
-    "an empty answer": (
-        [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}],
-        "message 2, the assistant's, is empty",
-    ),
-    "two users in a row": (
-        [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}],
-        "two messages of the user",
-    ),
-    "a late system message": (
-        [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "assistant", "content": "c"}],
-        "can only be the first",
-    ),
-    "only a system message": ([{"role": "system", "content": "b"}], "only a system message"),
-    "an answer beyond the context": (
-        [{"role": "user", "content": "parcel " * 400}, {"role": "assistant", "content": "c"}],
-        "nothing of the row can be learned",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CHAT_CASES)
-def test_a_broken_conversation_is_refused_with_its_line(
-    case: str, decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    messages, words = CHAT_CASES[case]
-    file = tiny.write_jsonl(tmp_path / "chats.jsonl", [*tiny.chat_rows(16), {"messages": messages}])
-    said = refused(capsys, "train", str(decoder), str(file), "--set", f"run.dir={tmp_path / 'runs'}")
-    assert words in said
-    assert "chats.jsonl:17" in said
-    assert not (tmp_path / "runs").exists()
-
-
-RECIPE_CASES: dict[str, tuple[str, str, int]] = {
-    "a typo in a key": ("model: m\ndata: {train: x.csv}\ntrain:\n  epoch: 3\n", "did you mean `epochs`?", 4),
-    "a typo in a section": ("model: m\ndata: {train: x.csv}\nevaluat: {}\n", "did you mean `evaluate`?", 3),
-    "a typo in a task": ("model: m\ntask: text-clasification\ndata: x.csv\n", "did you mean `text-classification`?", 2),
-    "a typo in a method": ("model: m\nmethod: lorra\ndata: x.csv\n", "did you mean `lora`?", 2),
-    "a typo in a method's option": ("model: m\nmethod: {name: lora, rnk: 4}\ndata: x.csv\n", "did you mean `rank`?", 2),
-    "a rank below 1": ("model: m\nmethod: {name: lora, rank: 0}\ndata: x.csv\n", "greater than or equal to 1", 2),
-    "a negative rate": ("model: m\ndata: x.csv\ntrain: {learning_rate: -1}\n", "greater than 0", 3),
-    "a word for a number": ("model: m\ndata: x.csv\ntrain: {epochs: many}\n", "`train.epochs` is 'many'", 3),
-    "steps and epochs": ("model: m\ndata: x.csv\ntrain: {steps: 5, epochs: 2}\n", "contradict each other", 3),
-    "a key twice": ("model: m\ndata: x.csv\nmodel: n\n", "`model` is written twice", 3),
-    "no data": ("model: m\n", "`data` is missing", 0),
-    "not YAML": ("model: [m\n", "not valid YAML", 2),
-    "a list": ("- a\n- b\n", "a recipe is a list of `key: value` lines", 0),
-    "nothing": ("", "a recipe is a list of `key: value` lines", 0),
-    "an unknown format": ("model: m\ndata: {train: x, format: cvs}\n", "did you mean `csv`?", 2),
-    "text said twice": ("model: m\ndata: {train: x, text: a, columns: {text: b}}\n", "say the same thing", 0),
-}
-
-
-@pytest.mark.parametrize("case", RECIPE_CASES)
-def test_a_wrong_recipe_is_refused_before_anything_is_loaded(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text, words, line = RECIPE_CASES[case]
-    file = tmp_path / "r.yaml"
-    file.write_text(text)
-    said = refused(capsys, "train", str(file))
-    assert words in said
-    assert not line or f"r.yaml:{line}" in said
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_missing_column_lists_what_the_file_has(

@@ -40,7 +40,9 @@ def read_card(folder: Path) -> Card:
     for config in configs if isinstance(configs, list) else []:
         if not isinstance(config, dict) or "data_files" not in config:
             return Card()
-        name = str(config.get("config_name", "default"))
+        name = config.get("config_name", "default")
+        if not isinstance(name, str):
+            return Card()
         below = config.get("data_dir")
         parts[name] = {
             split: tuple(f"{below}/{pattern}" if isinstance(below, str) else pattern for pattern in patterns)
@@ -89,9 +91,11 @@ def _patterns(said: Any) -> Patterns:
         said = [{"split": split, "path": path} for split, path in said.items()]
     for item in said if isinstance(said, list) else [said]:
         split, path = (item.get("split", "train"), item.get("path")) if isinstance(item, dict) else ("train", item)
+        if not isinstance(split, str):
+            continue
         paths = path if isinstance(path, list) else [path]
-        found[str(split)] = (
-            *found.get(str(split), ()),
+        found[split] = (
+            *found.get(split, ()),
             *(one for one in paths if isinstance(one, str) and one not in _NOTHING),
         )
     return found

@@ -28,6 +28,8 @@ _ABOUT = re.compile(
 _TAGGED = re.compile(r"^\S+(?:[ \t]+\S+)*[ \t](?:O|[BIESLU]-\S+)\s*$")
 _HEAD = 2**16
 _LINES = 40
+_DEEPEST = 100
+"""Lists and objects inside each other: what is nested deeper is no row of anyone's."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -318,7 +320,7 @@ def raw_rows(path: Path, given: str | None = None) -> Iterator[tuple[int, dict[s
         yield item
 
 
-def unusable(value: Any) -> str:
+def unusable(value: Any, depth: int = 0) -> str:
     """What no tokenizer takes, in words, in a value or in what it is made of; else nothing."""
     if isinstance(value, str):
         if "\0" in value:
@@ -326,8 +328,9 @@ def unusable(value: Any) -> str:
         if _HALF.search(value):
             return "half of a character (a lone surrogate), as texts have that were cut between two halves"
         return ""
-    if isinstance(value, dict):
-        return next((why for part in (*value, *value.values()) if (why := unusable(part))), "")
-    if isinstance(value, list):
-        return next((why for part in value if (why := unusable(part))), "")
-    return ""
+    if not isinstance(value, dict | list):
+        return ""
+    if depth == _DEEPEST:
+        return f"lists or objects that are nested more than {_DEEPEST} deep"
+    parts = (*value, *value.values()) if isinstance(value, dict) else value
+    return next((why for part in parts if (why := unusable(part, depth + 1))), "")

@@ -45,14 +45,14 @@ def to_learn(reader: Reader, question: Question, answer: str) -> dict[str, Token
         if target.lost:
             raise DataError(
                 f"the answer has {len(target.ids) + target.cut} tokens, {reader.text.max_tokens} can be written",
-                hint="shorten it, or set `data.bad_rows: skip`",
+                hint="shorten it",
             )
         return {"text": _source(reader, question), "answer": target}
     made = _fitted(reader, question, lambda text: reader.text.exchange(question.with_text(text), answer), 0)
     if made.lost:
         raise DataError(
             f"the answer and the words around the text do not fit the {reader.text.max_tokens} tokens that are read",
-            hint="shorten the answer, raise `data.max_tokens`, or set `data.bad_rows: skip`",
+            hint="shorten the answer, or raise `data.max_tokens`",
         )
     return {"text": made}
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.contracts import Answer, Column, Example, Mark, Metric, Purpose, Reader, Row, Shown, Sums, Vector
+from tunesmith.data.formats.jsonl import no_constant, words_of
 from tunesmith.errors import DataError
 from tunesmith.metrics import overlap
-from tunesmith.written import Written
+from tunesmith.written import Written, check_text
 
 ROLES = ("system", "user", "assistant", "tool")
 _OTHER_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "observation": "tool",
@@ -87,7 +88,7 @@ class Chat(Written):
                 if tokens.lost
                 else "nothing of the row is to be learned: every turn says `train: false`",
                 where=row.place,
-                hint="shorten the conversation, raise `data.max_tokens`, or set `data.bad_rows: skip`",
+                hint="shorten the conversation, or raise `data.max_tokens`" if tokens.lost else None,
             )
         return [Example(row.id, {"text": tokens})]
 
@@ -173,8 +174,8 @@ def _exchange(values: Mapping[str, Any]) -> list[dict[str, Any]] | str:
         if values.get(asked) is None:
             continue
         for name in (asked, answered):
-            if name in values and (not isinstance(values[name], str) or not values[name].strip()):
-                return f"`{name}` is empty" if isinstance(values[name], str) else f"`{name}` is not a text"
+            if name in values and (wrong := check_text(name, values)):
+                return wrong
         extra = values.get(more) if more else None
         if extra is not None and not isinstance(extra, str):
             return f"`{more}` is not a text"
@@ -216,6 +217,8 @@ def _message(message: Any, number: int) -> dict[str, Any] | str:
     content = "" if content is None and given else content
     if not isinstance(content, str):
         return form
+    if role is None:
+        return f"message {number} has no role; roles are {', '.join(ROLES)}"
     if role not in ROLES:
         return f"message {number} has the role {role!r}; roles are {', '.join(ROLES)}"
     calls = []
@@ -239,15 +242,19 @@ def _message(message: Any, number: int) -> dict[str, Any] | str:
 def _call(call: Any) -> dict[str, Any] | str:
     """A call as {type, function: {name, arguments}}, or in words why it is none."""
     try:
-        call = json.loads(call) if isinstance(call, str) else call
+        call = _parsed(call) if isinstance(call, str) else call
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             return "the call has no `name`"
         arguments = function.get("arguments", {})
-        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except json.JSONDecodeError as fault:
-        return f"the call is not valid JSON: {fault.msg}"
+        arguments = _parsed(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError) as fault:
+        return f"the call is not valid JSON: {words_of(fault)}"
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_constant=no_constant)
 
 
 def _tools(given: Any) -> list[Any] | str:
@@ -256,9 +263,9 @@ def _tools(given: Any) -> list[Any] | str:
         return []
     if isinstance(given, str):
         try:
-            given = json.loads(given)
-        except json.JSONDecodeError as fault:
-            return f"`tools` is not valid JSON: {fault.msg}"
+            given = _parsed(given)
+        except (ValueError, RecursionError) as fault:
+            return f"`tools` is not valid JSON: {words_of(fault)}"
     if not isinstance(given, list) or not all(isinstance(tool, Mapping) for tool in given):
         return "`tools` is not a list of JSON objects"
     return [dict(tool) for tool in given]

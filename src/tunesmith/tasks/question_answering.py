@@ -377,7 +377,7 @@ def _read_answers(given: Any, context: str) -> list[dict[str, Any]] | str:
             start = context.find(text)
             if start < 0:
                 return f"answer {number}, `{text[:60]}`, does not stand in the context"
-        if not isinstance(start, int):
+        if type(start) is not int:
             return f"answer {number}, `{text[:60]}`, begins at {start!r}, which is no whole number"
         if context[start : start + len(text)] != text:
             return f"answer {number}, `{text[:60]}`, does not stand at character {start} of the context"

@@ -34,6 +34,7 @@ from tunesmith.contracts import (
 from tunesmith.data import spans
 from tunesmith.errors import DataError
 from tunesmith.metrics.counts import ratio
+from tunesmith.written import check_text
 
 if TYPE_CHECKING:
     from tunesmith.models.catalog import Source
@@ -83,8 +84,8 @@ class TokenClassification(Task):
         if _has_words(values):
             return _check_words(values["tokens"], values.get("tags"), learn=purpose == "learn")
         text = values.get("text")
-        if not isinstance(text, str) or not text.strip():
-            return "the row has neither `tokens` nor a `text`"
+        if text is None or (wrong := check_text("text", values)):
+            return "the row has neither `tokens` nor a `text`" if text is None else wrong
         if purpose == "answer":
             return None
         if values.get("spans") is None:
@@ -389,7 +390,7 @@ def _read_spans(given: Any, text: str) -> list[tuple[int, int, str]] | str:
         if not isinstance(item, list | tuple) or len(item) != 3:
             return f"span {number} is not {{start, end, label}}"
         start, end, label = item
-        if not isinstance(start, int) or not isinstance(end, int) or not isinstance(label, str) or not label.strip():
+        if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label.strip():
             return f"span {number} is not {{start, end, label}} with whole numbers and a name"
         if not 0 <= start < end <= len(text):
             return f"span {number} is ({start}, {end}); its text has {len(text)} characters"

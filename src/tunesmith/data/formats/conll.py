@@ -65,7 +65,8 @@ def _sentences(path: Path) -> Iterator[tuple[int, Table] | BadRow]:
                 continue
             begun = line
         if len(pieces) < 2 or not pieces[0].strip():
-            wrong = wrong or f"line {line} has a word without a tag"
+            lacks = "a tag without a word" if len(pieces) > 1 else "a word without a tag"
+            wrong = wrong or f"line {line} has {lacks}"
             continue
         if len(table) == _LONGEST:
             raise DataError(

@@ -47,6 +47,8 @@ def words_of(fault: ValueError | RecursionError) -> str:
     """What a parser of JSON ran into, without its own insides."""
     if isinstance(fault, RecursionError):
         return "it is nested too deeply"
+    if isinstance(fault, json.JSONDecodeError):
+        return fault.msg
     return "a number has thousands of digits" if "int_max_str_digits" in str(fault) else str(fault)
 
 
