@@ -75,11 +75,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return out.err
 
 
-def check(bad: Bad, capsys: pytest.CaptureFixture[str], here: Path, *arguments: str) -> None:
-    """Run the command line on a bad input: it says exactly what it should, and leaves the folder as it was."""
+def check(bad: Bad, capsys: pytest.CaptureFixture[str], here: Path, *arguments: str, cache: Path | None = None) -> None:
+    """Run the command line on a bad input: it says exactly what it should, and leaves the folder as it was. Of a cache
+    that the message names a file of, `<cache>` stands for the folder."""
     before = _files(here)
-    said = refused(capsys, *arguments)
-    assert said.replace(str(here), "<here>") == f"error: {bad.said}\n"
+    said = refused(capsys, *arguments).replace(str(here), "<here>").replace(str(cache), "<cache>")
+    assert said == f"error: {bad.said}\n"
     assert _files(here) == before
 
 

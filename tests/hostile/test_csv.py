@@ -105,13 +105,13 @@ CSV: dict[str, Bad] = {
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01",
         "the file is a PNG image, not text",
         "<here>/rows.csv",
-        "write its rows as .csv, .jsonl or .parquet, packed with gzip or zstandard if at all",
+        "write its rows as .csv, .jsonl or .parquet, packed once with gzip or zstandard if at all",
     ),
     "a spreadsheet": Bad(
         b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0bX\xd7\xc0",
         "the file is a ZIP archive or a spreadsheet, not text",
         "<here>/rows.csv",
-        "write its rows as .csv, .jsonl or .parquet, packed with gzip or zstandard if at all",
+        "write its rows as .csv, .jsonl or .parquet, packed once with gzip or zstandard if at all",
     ),
     "a page of the web": Bad(
         b"<!DOCTYPE html>\n<html>\n<body>404</body>\n</html>\n",

@@ -170,7 +170,7 @@ FILES: dict[str, Bad] = {
         b"SQLite format 3\0" + bytes(100),
         "the file is an SQLite database, not text",
         "<here>/rows.jsonl",
-        "write its rows as .csv, .jsonl or .parquet, packed with gzip or zstandard if at all",
+        "write its rows as .csv, .jsonl or .parquet, packed once with gzip or zstandard if at all",
     ),
 }
 """The bytes of the whole file."""

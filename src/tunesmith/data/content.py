@@ -20,6 +20,7 @@ _KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
+    bytes: "bytes",
     list: "a list",
     dict: "an object",
     type(None): "null",

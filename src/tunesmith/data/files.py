@@ -64,15 +64,12 @@ def _by_suffix(path: Path) -> str | None:
 
 
 def sniff(path: Path, rows: int = 1) -> str | None:
-    """The format of a file by its first bytes; None where they do not tell, or it cannot be read. JSON Lines are told
-    by `rows` lines at least."""
-    try:
-        with open_bytes(path) as file:
-            head = file.read(_HEAD)
-            if head.lstrip()[:1] == b"{" and b"\n" not in head:  # a long first row
-                head += file.readline(LONGEST) + file.readline(LONGEST)
-    except DataError:
-        return None
+    """The format of a file by its first bytes; None where they do not tell. JSON Lines are told
+    by `rows` lines at least. Raises DataError for a file that cannot be read."""
+    with open_bytes(path) as file:
+        head = file.read(_HEAD)
+        if head.lstrip()[:1] == b"{" and b"\n" not in head:  # a long first row
+            head += file.readline(LONGEST) + file.readline(LONGEST)
     if head[:4] == b"PAR1":
         return "parquet"
     text = head.decode("utf-8-sig", errors="replace")
@@ -179,6 +176,8 @@ def _has_splits(folder: Path) -> bool:
 
 def _matching(pattern: Path) -> list[Path]:
     """The files that a pattern such as `rows/*.jsonl` names, in order."""
+    if pattern.is_symlink():
+        raise DataError("this is a link to something that is not there", where=str(pattern))
     if not any(mark in str(pattern) for mark in "*?["):
         near = [p.name for p in pattern.parent.iterdir()] if pattern.parent.is_dir() else []
         hint = did_you_mean(pattern.name, near) if near else None

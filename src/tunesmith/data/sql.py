@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +48,9 @@ def read_query(url: str, query: str) -> Iterator[dict[str, Any]]:
             for number, row in enumerate(answer, 1):
                 yield {name: _plain(value, name, number, shown) for name, value in zip(names, row, strict=True)}
         engine.dispose()
-    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as fault:
+    except ValueError:
+        raise DataError("this is no database URL: its port is no number", where=shown) from None
+    except (exc.ArgumentError, exc.NoSuchModuleError) as fault:
         raise DataError(
             f"this is no database URL: {_short(fault)}", where=shown, hint="such as sqlite:///shop.db"
         ) from None
@@ -84,4 +87,7 @@ def _plain(value: Any, name: str, number: int, shown: str) -> Any:
     if isinstance(value, bytes | memoryview):
         raise DataError(f"column `{name}` holds bytes, not text", where=f"{shown} row {number}",
                         hint="leave it out of the query, or cast it to text in it")  # fmt: skip
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"column `{name}` holds {value}, which is no number", where=f"{shown} row {number}",
+                        hint="leave such rows out in the query")  # fmt: skip
     return plain(value)

@@ -20,6 +20,7 @@ _FOREIGN = {
     b"PK\x03\x04": "a ZIP archive or a spreadsheet",
     b"%PDF-": "a PDF",
     b"SQLite format 3\0": "an SQLite database",
+    b"\x1f\x8b\x08": "packed twice",
     b"BZh91AY&SY": "packed with bzip2",
     b"\xfd7zXZ\0": "packed with xz",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
@@ -45,29 +46,35 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(16)
+            head = file.read(4)
             if not head:
                 raise DataError("the file is empty", where=str(path))
-            if foreign := next((what for mark, what in _FOREIGN.items() if head.startswith(mark)), None):
-                raise DataError(
-                    f"the file is {foreign}, not text",
-                    where=str(path),
-                    hint="write its rows as .csv, .jsonl or .parquet, packed with gzip or zstandard if at all",
-                )
             file.seek(0)
             packing = _MAGIC.get(head[:2], "")
             if packing == ".gz":
-                yield cast(BinaryIO, gzip.GzipFile(fileobj=file))
+                unpacked: Any = gzip.GzipFile(fileobj=file)
             elif packing == ".zst":
-                yield cast(BinaryIO, io.BufferedReader(_zstandard(file)))
+                unpacked = io.BufferedReader(_zstandard(file))
             else:
-                yield file
+                unpacked = file
+            _refuse_foreign(unpacked.peek(512), path)
+            yield cast(BinaryIO, unpacked)
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise _damaged(path, fault) from None
     except OSError as fault:
         if fault.errno is None:  # of the library that unpacks
             raise _damaged(path, fault) from None
         raise DataError(f"the file cannot be read: {fault.strerror}", where=str(path)) from None
+
+
+def _refuse_foreign(head: bytes, path: Path) -> None:
+    what = next((what for mark, what in _FOREIGN.items() if head.startswith(mark)), None)
+    if what or head[257:262] == b"ustar":
+        raise DataError(
+            f"the file is {what or 'a tar archive'}, not text",
+            where=str(path),
+            hint="write its rows as .csv, .jsonl or .parquet, packed once with gzip or zstandard if at all",
+        )
 
 
 def _zstandard(file: BinaryIO) -> Any:

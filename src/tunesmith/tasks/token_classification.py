@@ -93,8 +93,7 @@ class TokenClassification(Task):
         found = _read_spans(values["spans"], text)
         if isinstance(found, str):
             return found
-        entities, _ = spans.from_characters(found, spans.words_of(text))
-        if self.nested == "refuse" and spans.overlap(entities):
+        if self.nested == "refuse" and spans.overlap(spans.from_characters(found, spans.words_of(text))[0]):
             return "two spans overlap; `task.nested: outer` keeps the outer one"
         return None
 

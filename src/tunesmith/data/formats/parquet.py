@@ -20,6 +20,8 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     import pyarrow
     import pyarrow.parquet
 
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty", where=str(path))
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
@@ -32,7 +34,8 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
                 number += 1
                 yield BadRow(str(path), number, values) if isinstance(values, str) else (number, values)
     except (pyarrow.ArrowException, OSError) as fault:
-        raise DataError(f"the file is not readable Parquet: {fault}", where=str(path)) from None
+        said = (str(fault).splitlines() or [""])[0].rstrip(".")
+        raise DataError(f"the file is not readable Parquet: {said}", where=str(path)) from None
 
 
 def _plain(batch: Any) -> list[dict[str, Any] | str]:
