@@ -255,6 +255,7 @@ SHAREGPT: dict[str, Bad] = {
         "message 2 calls a tool, but the call has no `name`",
         "<here>/chats.jsonl:17",
         SKIP,
+        twin="ShareGPT's form of it",
     ),
 }
 """The conversation of line 17 of a file of `conversations`."""

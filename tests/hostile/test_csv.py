@@ -15,7 +15,9 @@ CSV: dict[str, Bad] = {
     "empty": Bad(b"", "the file is empty", "<here>/rows.csv"),
     "only a byte-order mark": Bad(b"\xef\xbb\xbf", "the header names no column", "<here>/rows.csv:1"),
     "only a header": Bad(b"text,label\n", "the file has no rows", "<here>/rows.csv"),
-    "a header of no names": Bad(b",\nhello there,a\n", "the header names no column", "<here>/rows.csv:1"),
+    "a header of no names": Bad(
+        b",\nhello there,a\n", "the header names no column", "<here>/rows.csv:1", twin="names, but empty ones"
+    ),
     "a column twice": Bad(
         b"text,label,text\na,b,c\n",
         "the header has the column `text` more than once",

@@ -123,6 +123,7 @@ LINES: dict[str, Bad] = {
         "the line is not valid JSON: Invalid control character at (column 12)",
         "<here>/rows.jsonl:700",
         SKIP,
+        twin="another character, and one that ends texts in C",
     ),
     "half of a character": Bad(
         b'{"text": "a \\ud83d b", "label": "a"}',

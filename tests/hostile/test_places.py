@@ -130,6 +130,7 @@ PLACES: dict[str, Bad] = {
         ("rows.csv", lambda place: place.symlink_to("gone.csv")),
         "this is a link to something that is not there",
         "<here>/rows.csv",
+        twin="what it leads to was moved",
     ),
     "a folder called as a file": Bad(
         ("rows.csv", files("readme.md")),

@@ -57,7 +57,9 @@ YAML: dict[str, Bad] = {
     "laughs a billion times": Bad(
         M + BOMB, "the recipe has more than 100,000 values, its anchors written out", "<here>/r.yaml"
     ),
-    "deep lists": Bad("model: " + "[" * 5000, "the recipe is nested too deeply", "<here>/r.yaml"),
+    "deep lists": Bad(
+        "model: " + "[" * 5000, "the recipe is nested too deeply", "<here>/r.yaml", twin="deep, but with an end"
+    ),
     "deep mappings": Bad(
         "model: " + "{a: " * 5000,
         "the recipe is nested too deeply",

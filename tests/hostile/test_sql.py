@@ -31,6 +31,7 @@ SQL: dict[str, Bad] = {
         "the query is not one SELECT",
         "data.query",
         "rows are only read: write one `SELECT ...`; a column that is called like a command needs quotes",
+        twin="one word is enough",
     ),
     "a deletion behind a name": Bad(
         (SHOP, "WITH gone AS (SELECT 1) DELETE FROM tickets"),

@@ -13,7 +13,7 @@ from tunesmith import plugins
 from tunesmith.contracts import BadRow
 from tunesmith.data.card import CARD, Card, files_of, read_card
 from tunesmith.data.formats import Format
-from tunesmith.data.formats.image_folder import holds_images
+from tunesmith.data.formats.image_folder import IMAGES, holds_images
 from tunesmith.data.textfile import LONGEST, bare, open_bytes
 from tunesmith.errors import DataError, did_you_mean
 
@@ -231,6 +231,12 @@ def _alike(folder: Path) -> list[Path]:
             "the folder has no file of rows",
             where=str(folder),
             hint="put .csv, .jsonl ... files in it, or `train.*` with `validation.*` and `test.*`",
+        )
+    if all(path.suffix.lower() in IMAGES for path in known):
+        raise DataError(
+            "the folder holds images and no word on what they show",
+            where=str(folder),
+            hint="put them into folders, one a label, or name them in a table with their labels",
         )
     other = next((path for path in known if kinds[path] != kinds[known[0]]), None)
     if other is not None:

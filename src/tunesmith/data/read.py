@@ -216,7 +216,7 @@ def place_files(
     """Make paths absolute that are named from a folder."""
     for name, column in columns.items():
         for source in mapping.get(name, ()) if column.path else ():
-            if isinstance(values.get(source), str) and values[source].strip():
+            if isinstance(values.get(source), str) and values[source].strip() and "://" not in values[source]:
                 values[source] = str((folder / values[source]).absolute())
 
 

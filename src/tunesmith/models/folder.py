@@ -65,11 +65,12 @@ def check(folder: Path, name: str) -> dict[str, Any]:
             where=str(folder),
             hint="give the folder that `save_pretrained` wrote; an adapter alone is not a model",
         )
-    config = _json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ModelError("the model's config is not a JSON object", where=str(folder / "config.json"))
+    config: dict[str, Any] = _json(folder / "config.json")
     for path in sorted(folder.glob("*config.json")):
-        if _brings_code(_json(path)):
+        said = _json(path)
+        if not isinstance(said, dict):
+            raise ModelError(f"the file is not a JSON object: {path.name}", where=str(path))
+        if _brings_code(said):
             raise ModelError(
                 f"`{name}` brings its own code, and Tunesmith never runs a model's code",
                 where=str(path),
@@ -130,11 +131,11 @@ def _lost_shards(folder: Path) -> list[str]:
     shards = held.get("weight_map") if isinstance(held, dict) else None
     if not isinstance(shards, dict):
         raise ModelError("the index of the weights has no `weight_map`", where=str(index))
-    return sorted(name for name in set(map(str, shards.values())) if not _is_file_of(folder, name))
-
-
-def _is_file_of(folder: Path, name: str) -> bool:
-    return Path(name).name == name and (folder / name).is_file()
+    names = sorted(set(map(str, shards.values())))
+    outside = next((name for name in names if Path(name).name != name), None)
+    if outside is not None:
+        raise ModelError(f"the index of the weights names a file outside of its folder: {outside}", where=str(index))
+    return [name for name in names if not (folder / name).is_file()]
 
 
 def _brings_code(config: Any) -> bool:
@@ -158,5 +159,7 @@ def _brings_code(config: Any) -> bool:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as fault:
+    except RecursionError:
+        raise ModelError("the file cannot be read as JSON: it is nested too deeply", where=str(path)) from None
+    except (OSError, ValueError) as fault:
         raise ModelError(f"the file cannot be read as JSON: {fault}", where=str(path)) from None

@@ -5,6 +5,8 @@ Knows nothing of nets. Pillow does the reading; the model's own processor resize
 
 from __future__ import annotations
 
+import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def open_image(path: Path) -> Any:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:  # of what it goes on without
             if file.width * file.height > _MOST_PIXELS:
                 raise DataError(f"the image has {file.width} x {file.height} pixels", where=str(path), hint="shrink it")
             file.seek(0)
@@ -71,8 +73,11 @@ def open_image(path: Path) -> Any:
         raise DataError("there is no such image", where=str(path)) from None
     except Image.DecompressionBombError:
         raise DataError("the image is too large to be unpacked", where=str(path), hint="shrink it") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as fault:
-        raise DataError(f"the image cannot be read: {str(fault).splitlines()[0]}", where=str(path)) from None
+    except UnidentifiedImageError:
+        raise DataError("the file is no image, or its beginning is damaged", where=str(path)) from None
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, struct.error) as fault:
+        said = getattr(fault, "strerror", None) or (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise DataError(f"the image cannot be read: {said}", where=str(path)) from None
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return Image.fromarray(_to_bytes(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

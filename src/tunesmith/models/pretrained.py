@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +40,12 @@ _DROPOUTS = (
     "dropout_rate",
     "activation_dropout",
 )
+_PLACE = re.compile(r" at line \d+ column \d+$")
+"""In a file that no one wrote by hand."""
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
+_WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.tiktoken", "tekken.json", "sentencepiece*")
+"""Files of which any one makes a tokenizer."""
 _LAYERDROPS = ("encoder_layerdrop", "decoder_layerdrop", "layerdrop")
 POOL_OFF: dict[str, dict[str, Any]] = {
     "bert": {"add_pooling_layer": False},
@@ -64,6 +72,7 @@ def model_of(
         base = net.encoder if isinstance(net, Pooled) else getattr(net, str(net.base_model_prefix), net)
         quicken(anatomy.blocks(base, parts))
     tokenizer = _tokenizer(source)
+    _refuse_beyond(net, tokenizer, source)
     new_ids = reshape.add_tokens(inner(net), tokenizer, choice.new_tokens) if choice.new_tokens else ()
     limit = _context(config, tokenizer, parts)
     if max_tokens is not None and max_tokens > limit:
@@ -113,9 +122,14 @@ def config_of(source: Source, choice: ModelChoice) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise ModelError(f"the model's config cannot be used: {reason}", where=str(source.folder)) from None
+    except Exception as fault:  # a hostile file brings the library to any
+        raise ModelError(f"the model's config cannot be used: {said_by(fault)}", where=str(source.folder)) from None
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            "the model's weights are quantized, and tuning needs them as they were",
+            where=str(source.folder / "config.json"),
+            hint="take the model that it was made from",
+        )
     halves = [half for half in (getattr(config, "encoder", None), getattr(config, "decoder", None)) if half]
     for part in (config, *halves):
         # LayerDrop leaves out a block for a whole micro-batch: how a batch is cut would change the update.
@@ -133,8 +147,8 @@ def config_of(source: Source, choice: ModelChoice) -> Any:
 def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dict[str, Any]) -> tuple[Any, set[str]]:
     """The net of an Auto class in fp32, and the names of its parameters that the files do not hold."""
     import transformers
-    from safetensors import SafetensorError
 
+    _refuse_vast(source, config)
     attention.register()
     try:
         net, report = getattr(transformers, auto).from_pretrained(
@@ -148,8 +162,10 @@ def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dic
             attn_implementation=_attention(parts),
             **more,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
-        reason = str(fault).splitlines()[0]
+    except Exception as fault:  # a hostile file brings the library to any
+        reason = said_by(fault)
+        if reason.startswith("You set `ignore_mismatched_sizes`"):
+            reason = "they have other shapes than its config says"
         if reason.startswith("Unrecognized configuration class"):
             raise ModelError(
                 f"Transformers has no class `{auto.replace('AutoModel', '...')}` for the architecture "
@@ -160,6 +176,36 @@ def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dic
         raise ModelError(f"the model's weights cannot be used: {reason}", where=str(source.folder)) from None
     odd = [entry[0] if isinstance(entry, tuple) else entry for entry in report.get("mismatched_keys") or ()]
     return net, {*report["missing_keys"], *odd}
+
+
+def said_by(fault: BaseException) -> str:
+    """What a library says of a file, in one line; beside what Python's own errors say, their kind, which tells more."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
+    said = _PLACE.sub("", " ".join(lines[: 2 if lines[0].endswith(":") else 1]))
+    return f"{type(fault).__name__}: {said}" if isinstance(fault, KeyError | TypeError | AttributeError) else said
+
+
+def _refuse_vast(source: Source, config: Any) -> None:
+    """Raise ModelError for a net that its files could never fill: building it would take all time or memory."""
+    from safetensors import SafetensorError, safe_open
+
+    tensors = numbers = 0
+    for path in source.folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, "pt") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        except (SafetensorError, OSError) as fault:
+            raise ModelError(f"the model's weights cannot be used: {said_by(fault)}", where=str(path)) from None
+        tensors, numbers = tensors + len(shapes), numbers + sum(map(math.prod, shapes))
+    for half in (config, getattr(config, "encoder", None), getattr(config, "decoder", None)):
+        for key, most in [*((key, tensors) for key in _DEPTHS), *((key, math.isqrt(numbers)) for key in _WIDTHS)]:
+            value = getattr(half, key, None)
+            if isinstance(value, int) and value > most:
+                raise ModelError(
+                    f"the config says `{key}: {value}`, and the weights are too few for that",
+                    where=str(source.folder / "config.json"),
+                    hint="this folder's config and weights are of different models",
+                )
 
 
 def _attention(parts: Anatomy) -> str:
@@ -213,14 +259,20 @@ def _tokenizer(source: Source) -> Any:
 
     from transformers import AutoTokenizer
 
+    if not any(True for pattern in _VOCABULARIES for _ in source.folder.glob(pattern)):
+        raise ModelError(  # the library would make one without words, in silence
+            "the model has no tokenizer", where=str(source.folder), hint="the folder needs a `tokenizer.json`"
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # it changes no token
             made = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, ImportError) as fault:
-        reason = str(fault).splitlines()[0]
+        _try_out(made)
+    except BaseException as fault:  # a hostile file brings the library to any; its panics are no Exception
+        if not isinstance(fault, Exception) and type(fault).__name__ != "PanicException":
+            raise
         raise ModelError(
-            f"the model's tokenizer cannot be used: {reason}",
+            f"the model's tokenizer cannot be used: {said_by(fault)}",
             where=str(source.folder),
             hint="the folder needs a `tokenizer.json`",
         ) from None
@@ -233,9 +285,40 @@ def _tokenizer(source: Source) -> Any:
     return made
 
 
+def _try_out(tokenizer: Any) -> None:
+    """Make tokens of a word that no vocabulary has: what is wrong inside is told by doing."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.encode("a \u2603\u0ad0 b")
+        backend.encode("a", "b")
+
+
+def _refuse_beyond(net: nn.Module, tokenizer: Any, source: Source) -> None:
+    """Raise ModelError for a token that the net has no embedding for."""
+    body: Any = inner(net)
+    table = body.get_input_embeddings()
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not isinstance(table, nn.Embedding):
+        return
+    token, number = max(backend.get_vocab(with_added_tokens=False).items(), key=lambda item: item[1], default=("", -1))
+    if number >= table.num_embeddings:
+        raise ModelError(
+            f"the tokenizer gives `{token}` the number {number}, and the net has {table.num_embeddings} embeddings",
+            where=str(source.folder),
+            hint="this folder's tokenizer and weights are of different models",
+        )
+
+
 def _context(config: Any, tokenizer: Any, parts: Anatomy) -> int:
     """Tokens of the longest row the model was made for."""
-    limits = [int(tokenizer.model_max_length)]
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or longest < 1:
+        raise ModelError(
+            f"the tokenizer's `model_max_length` is {longest!r}",
+            where="tokenizer_config.json",
+            hint="write there how many tokens the model reads, or leave it out",
+        )
+    limits = [int(longest)]
     halves = [config, getattr(config, "encoder", None), getattr(config, "decoder", None)]
     for key in ("max_position_embeddings", "n_positions"):
         for value in (getattr(half, key, None) for half in halves):

@@ -83,6 +83,8 @@ class ImageClassification(TextClassification):
         path = values.get("image")
         if not isinstance(path, str) or not path.strip():
             return "`image` is missing" if path is None else "`image` is not a path"
+        if "://" in path:
+            return "`image` is a URL, and images are read from files"
         try:
             open_image(Path(path))
         except DataError as fault:
