@@ -257,7 +257,7 @@ CONFIGS: dict[str, Bad] = {
         config(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
         "the model's weights are quantized, and tuning needs them as they were",
         "<here>/model/config.json",
-        "take the model that it was made from",
+        "take the model that it was made from, before it was quantized",
     ),
 }
 """What changes a folder that is good."""

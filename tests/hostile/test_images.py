@@ -39,32 +39,35 @@ def bmp(width: int, height: int) -> bytes:
 
 FILES: dict[str, Bad] = {
     "empty": Bad(
-        ("x.png", b""), "the file is no image, or its beginning is damaged (x.png)", "<here>/rows.jsonl:41", SKIP
+        ("x.png", b""),
+        "the image cannot be read: it is none, or its beginning is damaged (x.png)",
+        "<here>/rows.jsonl:41",
+        SKIP,
     ),
     "a text": Bad(
         ("x.jpg", b"not an image"),
-        "the file is no image, or its beginning is damaged (x.jpg)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.jpg)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="bytes, but of no image",
     ),
     "a page of the web": Bad(
         ("x.webp", b"<html>404</html>"),
-        "the file is no image, or its beginning is damaged (x.webp)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.webp)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="what a broken download leaves",
     ),
     "a drawing in XML": Bad(
         ("x.gif", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
-        "the file is no image, or its beginning is damaged (x.gif)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.gif)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="an image, but of lines",
     ),
     "only a signature": Bad(
         ("x.png", b"\x89PNG\r\n\x1a\n"),
-        "the file is no image, or its beginning is damaged (x.png)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.png)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="it begins rightly",
@@ -83,7 +86,7 @@ FILES: dict[str, Bad] = {
     ),
     "a GIF cut short": Bad(
         ("x.gif", encoded("GIF", "P")[:20]),
-        "the file is no image, or its beginning is damaged (x.gif)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.gif)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="damaged, not foreign",
@@ -96,7 +99,7 @@ FILES: dict[str, Bad] = {
     ),
     "a TIFF cut short": Bad(
         ("x.tif", encoded("TIFF", size=(64, 64))[:40]),
-        "the file is no image, or its beginning is damaged (x.tif)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.tif)",
         "<here>/rows.jsonl:41",
         SKIP,
     ),
@@ -132,7 +135,7 @@ FILES: dict[str, Bad] = {
     ),
     "no width": Bad(
         ("x.png", png(0, 8, zlib.compress(b"\0"))),
-        "the file is no image, or its beginning is damaged (x.png)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.png)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="the head lies",
@@ -145,7 +148,7 @@ FILES: dict[str, Bad] = {
     ),
     "a checksum that is wrong": Bad(
         ("x.png", encoded("PNG").replace(b"IHDR\0\0\0\x08", b"IHDR\0\0\0\x09")),
-        "the file is no image, or its beginning is damaged (x.png)",
+        "the image cannot be read: it is none, or its beginning is damaged (x.png)",
         "<here>/rows.jsonl:41",
         SKIP,
         twin="one bit is wrong",
@@ -199,7 +202,7 @@ FOLDERS: dict[str, Bad] = {
     ),
     "a torn image": Bad(
         {"red/0.png": encoded("PNG"), "blue/0.png": b"torn"},
-        "the file is no image, or its beginning is damaged (0.png)",
+        "the image cannot be read: it is none, or its beginning is damaged (0.png)",
         "<here>/images:1",
         SKIP,
     ),

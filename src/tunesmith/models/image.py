@@ -74,7 +74,7 @@ def open_image(path: Path) -> Any:
     except Image.DecompressionBombError:
         raise DataError("the image is too large to be unpacked", where=str(path), hint="shrink it") from None
     except UnidentifiedImageError:
-        raise DataError("the file is no image, or its beginning is damaged", where=str(path)) from None
+        raise DataError("the image cannot be read: it is none, or its beginning is damaged", where=str(path)) from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, struct.error) as fault:
         said = getattr(fault, "strerror", None) or (str(fault).splitlines() or [type(fault).__name__])[0]
         raise DataError(f"the image cannot be read: {said}", where=str(path)) from None

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,13 @@ _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_la
 _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.tiktoken", "tekken.json", "sentencepiece*")
 """Files of which any one makes a tokenizer."""
+_UNQUANTIZED = "take the model that it was made from, before it was quantized"
+_OTHERS = {
+    b"version https": "it is a pointer to the file, as git has without LFS",
+    b"<": "it is a page of the web, which a download left that failed",
+    b"\x80\x04": "it is a pickle, which can run code and is never opened",
+    b"PK": "it is an archive or a pickle in one, which is never opened",
+}
 _LAYERDROPS = ("encoder_layerdrop", "decoder_layerdrop", "layerdrop")
 POOL_OFF: dict[str, dict[str, Any]] = {
     "bert": {"add_pooling_layer": False},
@@ -128,7 +136,7 @@ def config_of(source: Source, choice: ModelChoice) -> Any:
         raise ModelError(
             "the model's weights are quantized, and tuning needs them as they were",
             where=str(source.folder / "config.json"),
-            hint="take the model that it was made from",
+            hint=_UNQUANTIZED,
         )
     halves = [half for half in (getattr(config, "encoder", None), getattr(config, "decoder", None)) if half]
     for part in (config, *halves):
@@ -148,7 +156,7 @@ def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dic
     """The net of an Auto class in fp32, and the names of its parameters that the files do not hold."""
     import transformers
 
-    _refuse_vast(source, config)
+    _refuse_files(source, config)
     attention.register()
     try:
         net, report = getattr(transformers, auto).from_pretrained(
@@ -174,6 +182,7 @@ def pretrained(auto: str, source: Source, config: Any, parts: Anatomy, more: dic
                 hint="take a model of another architecture for this task",
             ) from None
         raise ModelError(f"the model's weights cannot be used: {reason}", where=str(source.folder)) from None
+    _refuse_infinite(net, source)
     odd = [entry[0] if isinstance(entry, tuple) else entry for entry in report.get("mismatched_keys") or ()]
     return net, {*report["missing_keys"], *odd}
 
@@ -185,17 +194,22 @@ def said_by(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {said}" if isinstance(fault, KeyError | TypeError | AttributeError) else said
 
 
-def _refuse_vast(source: Source, config: Any) -> None:
-    """Raise ModelError for a net that its files could never fill: building it would take all time or memory."""
+def _refuse_files(source: Source, config: Any) -> None:
+    """Raise ModelError for files that hold no weights, and for a net that they could never fill: building it would take
+    all time or memory."""
     from safetensors import SafetensorError, safe_open
 
     tensors = numbers = 0
     for path in source.folder.glob("*.safetensors"):
         try:
             with safe_open(path, "pt") as file:
-                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+                held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                shapes = [tensor.get_shape() for tensor in held.values()]
+                whole = next((n for n, t in held.items() if n.endswith("weight") and t.get_dtype()[0] in "IU"), None)
         except (SafetensorError, OSError) as fault:
-            raise ModelError(f"the model's weights cannot be used: {said_by(fault)}", where=str(path)) from None
+            raise ModelError(f"the model's weights cannot be used: {_mistaken(path, fault)}", where=str(path)) from None
+        if whole is not None:
+            raise ModelError(f"the tensor `{whole}` is of whole numbers", where=str(path), hint=_UNQUANTIZED)
         tensors, numbers = tensors + len(shapes), numbers + sum(map(math.prod, shapes))
     for half in (config, getattr(config, "encoder", None), getattr(config, "decoder", None)):
         for key, most in [*((key, tensors) for key in _DEPTHS), *((key, math.isqrt(numbers)) for key in _WIDTHS)]:
@@ -206,6 +220,24 @@ def _refuse_vast(source: Source, config: Any) -> None:
                     where=str(source.folder / "config.json"),
                     hint="this folder's config and weights are of different models",
                 )
+
+
+def _mistaken(path: Path, fault: Exception) -> str:
+    """What a file is that only has the name of safetensors, else what the library says of it."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    return next((words for mark, words in _OTHERS.items() if head.lstrip().startswith(mark)), said_by(fault))
+
+
+def _refuse_infinite(net: nn.Module, source: Source) -> None:
+    """Raise ModelError for weights that are NaN or infinite, from which nothing can be learned."""
+    for name, parameter in net.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"the model's weights cannot be used: `{name}` holds numbers that are NaN or infinite",
+                where=str(source.folder),
+                hint="fetch it again; if it was trained, its training had failed",
+            )
 
 
 def _attention(parts: Anatomy) -> str:
