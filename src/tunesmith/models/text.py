@@ -253,7 +253,7 @@ class TextEncoder:
     def render(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, answer_next: bool = False) -> str:
         """The conversation as the model's template writes it; tools and calls in the text where the template knows
         nothing of them. Raises DataError with the template's own words."""
-        from jinja2 import TemplateError
+        from tunesmith.models.template import refuse_vast
 
         template = self.tokenizer.chat_template
         if template is None:
@@ -266,13 +266,20 @@ class TextEncoder:
         shown = [dict(message) for message in messages] if native else in_text(messages, tools)
         for message in shown:
             message.pop("train", None)
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                shown, tools=list(tools) or None, tokenize=False, add_generation_prompt=answer_next
-            )
-        except TemplateError as fault:
-            raise DataError(f"the model's chat template refuses the conversation: {fault}") from None
+        given = list(tools) or None
+        values = {"messages": shown, "tools": given, "documents": None, "add_generation_prompt": answer_next}
+        refuse_vast(self._template(given), {**self.tokenizer.special_tokens_map, **values})
+        text: str = self.tokenizer.apply_chat_template(
+            shown, tools=given, tokenize=False, add_generation_prompt=answer_next
+        )
         return text
+
+    def _template(self, tools: list[Any] | None) -> str:
+        try:
+            found: str = self.tokenizer.get_chat_template(None, tools)
+        except ValueError as fault:
+            raise ModelError(str(fault).split("!")[0], where="model") from None
+        return found
 
     def document(self, text: str) -> list[Tokens]:
         """A text with the end of text behind, in pieces of the model's context; each begins with the last token of the

@@ -82,14 +82,15 @@ class Chat(Written):
             return [Example(row.id, {"text": reader.text.prompt(asked, tools)})]
         tokens = reader.text.chat(messages, self._learned(messages), tools)
         if not any(tokens.trained):
-            raise DataError(
-                f"nothing of the row can be learned: all {tokens.lost} tokens of its answers lie beyond the "
-                f"{reader.text.max_tokens} that are read"
-                if tokens.lost
-                else "nothing of the row is to be learned: every turn says `train: false`",
-                where=row.place,
-                hint="shorten the conversation, or raise `data.max_tokens`" if tokens.lost else None,
-            )
+            if tokens.lost:
+                lost, most = tokens.lost, reader.text.max_tokens
+                why = f"can be learned: all {lost} tokens of its answers lie beyond the {most} that are read"
+            elif any(self._learned(messages)):
+                why = "is to be learned: the model's chat template leaves its answers out"
+            else:
+                why = "is to be learned: every turn says `train: false`"
+            hint = "shorten the conversation, or raise `data.max_tokens`" if tokens.lost else None
+            raise DataError(f"nothing of the row {why}", where=row.place, hint=hint)
         return [Example(row.id, {"text": tokens})]
 
     def marks(self, row: Row, example: Example, reader: Reader) -> Sequence[Mark]:
