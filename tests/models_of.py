@@ -38,7 +38,7 @@ def drop(*names: str) -> Change:
     return change
 
 
-def keys(name: str, **values: Any) -> Change:
+def keys(name: str, /, **values: Any) -> Change:
     """Set keys of a JSON file; None takes one away."""
 
     def change(folder: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tunesmith import plugins
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import RecipeError, RunError, did_you_mean
 from tunesmith.recipe import NO_SWITCH, Recipe
 
 Lines = dict[tuple[str, ...], int]
@@ -342,4 +342,9 @@ def task_from(saved: dict[str, Any]) -> Any:
 
     bare = make_plugin("tasks", saved["name"], {})
     known = {f.name for f in fields(bare)}
+    odd = next(
+        (k for k, v in saved.items() if isinstance(getattr(bare, k, None), tuple) and not isinstance(v, list)), None
+    )
+    if odd is not None:
+        raise RunError(f"the task's `{odd}` is no list", where="task.json")
     return replace(bare, **{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known})

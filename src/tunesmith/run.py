@@ -83,6 +83,8 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
             where=str(run.path / "plan.json"),
             hint="start a new run; `tunesmith predict` still opens this one",
         )
+    if plan["precision"] not in ("fp32", "bf16"):
+        raise RunError(f"the plan's precision is {plan['precision']!r}", where=str(run.path / "plan.json"))
     prepared = prepare(recipe, say, precision=plan["precision"])
     for name, part in run.json("data").items():
         if [file["path"] for file in part["files"]] != list(prepared.splits.files.get(name, ())):

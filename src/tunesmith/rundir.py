@@ -22,6 +22,13 @@ from typing import Any, TextIO
 from tunesmith.errors import RunError, StorageError
 from tunesmith.events import Event, from_line, to_line
 
+_NEEDED = {
+    "resolved": ("model", "task", "data", "method"),
+    "status": ("state", "step", "steps"),
+    "task": ("name",),
+    "report/report": ("headline", "scores", "notes"),
+}
+"""Name of a JSON file -> the keys that its readers rely on."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOOKS = 10
 _LOOK_SECONDS = 0.02
@@ -145,8 +152,15 @@ class RunDir:
         return self.path / "control" / "stop"
 
     def json(self, name: str) -> Any:
-        """Content of `name.json`."""
-        return read_json(self.path / f"{name}.json")
+        """Content of `name.json`. Raises RunError where it is no object, or lacks what every run writes there."""
+        path = self.path / f"{name}.json"
+        value = read_json(path)
+        if not isinstance(value, dict):
+            raise RunError("the file holds no JSON object", where=str(path))
+        lost = next((key for key in _NEEDED.get(name, ()) if value.get(key) is None), None)
+        if lost is not None:
+            raise RunError(f"the file lacks `{lost}`, which every run writes", where=str(path))
+        return value
 
     def status(self) -> dict[str, Any]:
         """state, step, steps, attempt, pid, heartbeat. A run whose process is gone is `interrupted`."""

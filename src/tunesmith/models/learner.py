@@ -41,6 +41,9 @@ class Learner:
         if mine.keys() != state.keys():
             odd = sorted(mine.keys() ^ state.keys())
             raise ModelError(f"the saved tensors are not those of this net: {', '.join(odd[:3])} ...")
+        other = next((name for name, parameter in mine.items() if parameter.shape != state[name].shape), None)
+        if other is not None:
+            raise ModelError(f"the saved tensor `{other}` has another shape than this net's")
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(state[name])

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -98,12 +99,13 @@ def prune(run: RunDir) -> None:
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The trained tensors of a checkpoint, and what was kept beside them. Raises RunError when a file is damaged."""
-    contents = _verified(folder)
-    return load(contents["trained.safetensors"]), load(contents["optimizer.safetensors"])
+    trained, beside, _ = _opened(folder)
+    return trained, beside
 
 
 def read_best(run: RunDir) -> dict[str, Tensor]:
-    """The tensors that scored best: of a run that averages them, the average. Raises RunError."""
+    """The tensors that scored best: of a run that averages them, the average. Raises RunError, also
+    where the link to it leads out of the run."""
     while True:
         folder = best_folder(run)
         if folder is None:
@@ -122,6 +124,8 @@ def best_folder(run: RunDir) -> Path | None:
     lost its links."""
     link = run.checkpoints / "best"
     if link.is_dir():
+        if link.resolve().parent != run.checkpoints.resolve():
+            raise RunError("the link to the best checkpoint leads out of the run", where=str(link))
         return link.resolve()
     found = read_latest(run, lambda _: None)
     return None if found is None or found[2].best_step is None else folder_of(run, found[2].best_step)
@@ -133,12 +137,9 @@ def read_latest(
     """The newest whole checkpoint by its number, or None. A damaged one is passed over with a word."""
     for folder in sorted(_folders(run), key=_step_of, reverse=True):
         try:
-            contents = _verified(folder)
+            return _opened(folder)
         except RunError as fault:
             warn(f"{fault.problem} ({fault.where}); going on from the checkpoint before it, or from the start")
-            continue
-        progress = Progress(**json.loads(contents["state.json"]))
-        return load(contents["trained.safetensors"]), load(contents["optimizer.safetensors"]), progress
     return None
 
 
@@ -163,12 +164,25 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
+def _opened(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress]:
+    contents = _verified(folder)
+    try:
+        progress = Progress(**json.loads(contents["state.json"]))
+        if type(progress.step) is not int:
+            raise TypeError("`step` is no whole number")
+        return load(contents["trained.safetensors"]), load(contents["optimizer.safetensors"]), progress
+    except (SafetensorError, ValueError, TypeError) as fault:
+        raise RunError(f"a checkpoint cannot be read: {fault}", where=str(folder)) from None
+
+
 def _verified(folder: Path) -> dict[str, bytes]:
     try:
         sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         contents = {name: (folder / name).read_bytes() for name in _FILES}
     except (OSError, ValueError) as fault:
         raise RunError(f"a checkpoint lacks a file: {fault}", where=str(folder)) from None
+    if not isinstance(sums, dict):
+        raise RunError("a checkpoint has no sums of its files", where=str(folder / "manifest.json"))
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != sums.get(name):
             raise RunError(f"a checkpoint is damaged: {name} is not what was written", where=str(folder))
