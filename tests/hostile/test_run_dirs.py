@@ -335,6 +335,7 @@ OTHERS: dict[str, Bad] = {
         (["runs", "{here}/runs"], put("status.json", "[1]")),
         "the file holds no JSON object",
         "<here>/runs/run/status.json",
+        twin="listed, not resumed",
     ),
     "runs: a report of nothing": Bad(
         (["runs", "{here}/runs"], put("report/report.json", "{}")),
