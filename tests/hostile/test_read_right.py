@@ -1,5 +1,4 @@
-"""What users bring: each is a clear error with its place and a way to mend it, or is read right. Exit code 2, nothing
-half-written, no traceback."""
+"""Files that are odd but right, and combinations that are wrong together: read right, or refused with what would do."""
 
 import json
 from pathlib import Path
