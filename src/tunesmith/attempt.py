@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -205,13 +206,19 @@ def _note(state: State, updated: Updated) -> bool:
         return False
     metric = state.prepared.task.watched(updated.scores)
     value = updated.scores[metric.name]
-    best = before.best_score
-    better = best is None or (value > best if metric.higher_is_better else value < best)
+    better = _better(value, before.best_score, metric.higher_is_better)
     if better:
         state.progress = replace(state.progress, best_step=updated.step, best_score=value, looks=0)
     else:
         state.progress = replace(state.progress, looks=before.looks + 1)
     return better
+
+
+def _better(value: float, best: float | None, higher: bool) -> bool:
+    """Whether a score is better than the best; one that is no number (a correlation of equal answers) never is."""
+    if best is None or math.isnan(best):
+        return best is None or not math.isnan(value)
+    return value > best if higher else value < best
 
 
 def _losses_before(state: State) -> list[float]:

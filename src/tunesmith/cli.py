@@ -14,7 +14,7 @@ import click
 
 from tunesmith import asked, commands, listings
 from tunesmith.console import Screen
-from tunesmith.errors import Stopped, TunesmithError
+from tunesmith.errors import Stopped, TunesmithError, memory_told
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 2 the user can mend it, 1 a fault, 130 interrupted, 143 terminated."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        with _terminable():
+        with _terminable(), memory_told():
             code: Any = app.main(given, prog_name="tunesmith", standalone_mode=False)
     except click.ClickException as fault:
         fault.show()

@@ -9,13 +9,15 @@
       FaultError                    1     something that happened to the run
         StorageError                      a disk that is full, a file that cannot be written
         NotFinite                         a loss, gradient or weight that is NaN or infinite
+        OutOfMemory                       the machine, or a limit, gave no more memory
 
 The command line prints an error, a server would send it; nobody sees a traceback of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -87,6 +89,28 @@ class NotFinite(FaultError):
         )
         self.step = step
         self.rows = list(rows)
+
+
+class OutOfMemory(FaultError):
+    """The machine, a device or a limit gave no more memory."""
+
+
+_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
+"""How torch says it: in a RuntimeError."""
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Turn what says that memory ran out into an OutOfMemory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as fault:
+        if not isinstance(fault, MemoryError) and not any(word in str(fault) for word in _MEMORY):
+            raise
+        raise OutOfMemory(
+            f"memory ran out: {(str(fault).splitlines() or ['no more can be had'])[0]}",
+            hint="free some and `tunesmith resume`, or start a run with a lower `train.memory` or `data.max_tokens`",
+        ) from fault
 
 
 class Stopped(KeyboardInterrupt):

@@ -134,9 +134,19 @@ def refuse_changed(run: RunDir) -> None:
             path = Path(file["path"])
             if not path.exists():
                 raise RunError(f"the rows of `{name}` are gone", where=file["path"], hint="put the file back")
-            if sha256(path) != file["sha256"]:
+            now = sha256(path)
+            if now != file["sha256"]:
+                sums = f"their sha256 was {file['sha256'][:12]} and is {now[:12]}"
                 raise RunError(
-                    f"the rows of `{name}` have changed since the run began",
+                    f"the rows of `{name}` have changed since the run began: {sums}",
                     where=file["path"],
                     hint="put the old file back, or start a new run",
                 )
+
+
+def differences(before: dict[str, str], now: dict[str, str]) -> str:
+    """Which files are other ones than before, by their sums; empty where none is."""
+    said = [f"{name} is new" for name in now.keys() - before.keys()]
+    said += [f"{name} is gone" for name in before.keys() - now.keys()]
+    said += [f"{name} is another" for name in before.keys() & now.keys() if before[name] != now[name]]
+    return ", ".join(sorted(said))

@@ -13,11 +13,12 @@ from tunesmith import recipefile
 from tunesmith.attempt import State, work
 from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
-from tunesmith.errors import RunError, TunesmithError
+from tunesmith.errors import RunError, TunesmithError, memory_told
 from tunesmith.events import Event, Finished, describe
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import (
     default_name,
+    differences,
     examples_hash,
     model_hash,
     plan_json,
@@ -93,9 +94,9 @@ def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
                 where=str(prepared.splits.files.get(name, ("",))[0]),
                 hint="put the files back as they were, or start a new run",
             )
-    if model_hash(prepared) != run.json("receipt")["model_sha256"]:
+    if differing := differences(run.json("receipt")["model_sha256"], model_hash(prepared)):
         raise RunError(
-            "the pretrained model has changed since the run began",
+            f"the pretrained model has changed since the run began: {differing}",
             where=str(prepared.source.folder),
             hint="put the old files back, or start a new run",
         )
@@ -124,10 +125,11 @@ def go(
             yield from work(state, stop)
             return
         try:
-            for event in work(state, stop):
-                run.append(event)
-                _write_line(log / "rank0.log", describe(event))
-                yield event
+            with memory_told():
+                for event in work(state, stop):
+                    run.append(event)
+                    _write_line(log / "rank0.log", describe(event))
+                    yield event
         except TunesmithError as fault:
             with suppress(TunesmithError):
                 _write_line(log / "rank0.log", str(fault))

@@ -245,10 +245,12 @@ class RunDir:
             yield
 
     def _sweep(self) -> None:
-        """Remove the files that a death left half-written; only who holds the run may."""
+        """Remove what a death left half-written or half-removed; only who holds the run may."""
         for folder in (self.path, self.checkpoints, self.report, self.path / "predictions"):
             for left in folder.glob(".*.tmp"):
-                if left.is_symlink() or left.is_file():
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
                     left.unlink()
 
 

@@ -150,12 +150,17 @@ def can_strace() -> bool:
 
 def committed(directory: RunDir) -> int:
     """The newest update whose checkpoint is whole by its own manifest; 0 where there is none."""
-    steps = [0]
-    for folder in directory.checkpoints.glob("step_*"):
-        sums = json.loads((folder / "manifest.json").read_text()) if (folder / "manifest.json").exists() else None
-        if sums and all(hashlib.sha256((folder / n).read_bytes()).hexdigest() == s for n, s in sums.items()):
-            steps.append(int(folder.name.removeprefix("step_")))
-    return max(steps)
+    whole = [path for path in directory.checkpoints.glob("step_*") if is_whole(path)]
+    return max((int(folder.name.removeprefix("step_")) for folder in whole), default=0)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all that its manifest says."""
+    try:
+        sums = json.loads((checkpoint / "manifest.json").read_text())
+        return all(hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() == sums[name] for name in sums)
+    except (OSError, ValueError):
+        return False
 
 
 def listed(parent: Path) -> dict[str, dict[str, Any]]:
@@ -196,6 +201,7 @@ def nothing_half_made(directory: RunDir, whole: Whole) -> None:
     """After a death: what is there under its name is whole."""
     line = listed(directory.path.parent)[directory.path.name]
     assert line["state"] in ("interrupted", "stopped", "failed", "finished"), line
+    assert all(is_whole(path) for path in directory.checkpoints.glob("step_*"))
     saved = [event.step for event in directory.events() if isinstance(event, Saved)]
     assert max(saved, default=0) <= committed(directory)
     if directory.model.exists():

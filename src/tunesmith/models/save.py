@@ -22,7 +22,7 @@ from tunesmith.models.model import Model
 from tunesmith.models.pretrained import quiet
 from tunesmith.models.prompt import prompt_of
 from tunesmith.models.vocabulary import whole
-from tunesmith.rundir import guarded, sync_folder, sync_tree
+from tunesmith.rundir import beside, guarded, sync_folder, sync_tree
 
 
 def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: Mapping[str, Any]) -> None:
@@ -38,8 +38,7 @@ def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: M
         except BaseException:  # a full disk gets its room back
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        old = beside(folder)
         if folder.exists():
             folder.rename(old)
         temporary.rename(folder)

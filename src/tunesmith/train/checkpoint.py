@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tunesmith.errors import NotFinite, RunError
-from tunesmith.rundir import RunDir, guarded, point, sync_folder, write_bytes
+from tunesmith.rundir import RunDir, beside, guarded, point, sync_folder, write_bytes
 from tunesmith.train.average import averaged
 
 _FILES = ("trained.safetensors", "optimizer.safetensors", "state.json")
@@ -70,8 +71,8 @@ def write(run: RunDir, trained: dict[str, Tensor], optimizer: dict[str, Tensor],
             for name, content in contents.items():
                 write_bytes(temporary / name, content)
             write_bytes(temporary / "manifest.json", (json.dumps(sums, indent=2) + "\n").encode())
-            if path.exists():  # the same step, saved by an attempt that ended here: the bits are the same
-                shutil.rmtree(path)
+            if path.exists():  # the same step, that was damaged
+                _remove(path)
             temporary.rename(path)
             sync_folder(run.checkpoints)
         except BaseException:
@@ -94,7 +95,15 @@ def prune(run: RunDir) -> None:
     for entry in run.checkpoints.iterdir():
         stale = entry.name.startswith("step_") and entry.name not in kept
         if entry.is_dir() and not entry.is_symlink() and (stale or entry.name.startswith(".")):
-            shutil.rmtree(entry, ignore_errors=True)
+            _remove(entry)
+
+
+def _remove(folder: Path) -> None:
+    """Under another name first: one that exists is complete, to the end."""
+    hidden = beside(folder)
+    with suppress(FileNotFoundError):
+        folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
