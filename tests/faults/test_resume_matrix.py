@@ -11,7 +11,7 @@ import pytest
 import samples
 import tiny
 from faults import kills
-from tunesmith import recipefile, run
+from tunesmith import attempt, recipefile, run
 from tunesmith.events import Finished, Updated
 from tunesmith.prepare import Prepared
 from tunesmith.rundir import RunDir
@@ -140,9 +140,9 @@ def dying(module: Any, name: str, call: int, begun: Callable[..., None]) -> Iter
         yield
 
 
-def one_piece(real: Any, model: Any, task: Any, pieces: Any, weights: Any) -> None:
+def one_piece(real: Any, model: Any, task: Any, pieces: Any, *more: Any) -> None:
     assert len(pieces) > 1
-    real(model, task, pieces[:1], weights)
+    real(model, task, pieces[:1], *more)
 
 
 def all_of_it(real: Any, *given: Any, **named: Any) -> None:
@@ -157,7 +157,7 @@ DEATHS = {
     "accumulation": (loop, "accumulate", 2, one_piece),
     "a save, between its files": (checkpoint, "write_bytes", 6, none_of_it),
     "a save, before its links": (checkpoint, "point_at", 2, none_of_it),
-    "evaluation": (run, "judge", 1, all_of_it),
+    "evaluation": (attempt, "judge", 1, all_of_it),
 }
 """Where in an update -> the function that a process dies in, its how-manieth call, and what of it is done."""
 

@@ -63,7 +63,7 @@ BEFORE = {
 """Phase -> the function that is called in it, and its how-manieth call, before there is a run."""
 IN = {
     "update": ("tunesmith.train.loop._gradients", 5, 5),
-    "evaluate": ("tunesmith.run.judge", 1, 9),
+    "evaluate": ("tunesmith.attempt.judge", 1, 9),
     "save": ("tunesmith.train.checkpoint.write_bytes", 3, 4),
     "score": ("tunesmith.judgement.score", 1, 18),
     "save the model": ("tunesmith.models.save._write", 1, 18),
