@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from collections import Counter
@@ -69,8 +70,8 @@ def _as_child(work: Callable[[Gate], Any], words: Path, says: int, opened: int) 
     """Never returns: what a test's process would do at its end is not a child's to do."""
     code = 70
     try:
-        out = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1), os.dup2(out, 2)
+        sys.stdout = sys.stderr = out = open(words, "a", buffering=1)  # a test's own may be captured
+        os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
 
         def gate() -> None:
             os.write(says, b"!")
