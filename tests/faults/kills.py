@@ -70,7 +70,8 @@ def _as_child(work: Callable[[Gate], Any], words: Path, says: int, opened: int) 
     """Never returns: what a test's process would do at its end is not a child's to do."""
     code = 70
     try:
-        sys.stdout = sys.stderr = out = open(words, "a", buffering=1)  # a test's own may be captured
+        out = open(words, "a", buffering=1)  # noqa: SIM115
+        sys.stdout = sys.stderr = out  # a test's own may be captured
         os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
 
         def gate() -> None:

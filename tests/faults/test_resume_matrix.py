@@ -28,8 +28,8 @@ class Watched(loop.Batches):
 
     read: Read = field(default_factory=dict)
 
-    def at(self, step: int, layout: str) -> list[Piece]:
-        pieces = super().at(step, layout)
+    def at(self, step: int, layout: str, shares: int = 1) -> list[Piece]:
+        pieces = super().at(step, layout, shares)
         self.read.setdefault(step + 1, []).append([e.row_id for piece in pieces for e in piece.examples])
         return pieces
 
