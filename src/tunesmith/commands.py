@@ -91,11 +91,11 @@ def _how_to_go_on(path: Path) -> str:
 
 @contextmanager
 def _told(hint: str) -> Iterator[None]:
-    """A stop says how to go on."""
+    """A stop says how to go on; what was said further within is nearer."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise Stopped(getattr(stop, "number", signal.SIGINT), hint) from None
+        raise Stopped(getattr(stop, "number", signal.SIGINT), getattr(stop, "hint", None) or hint) from None
 
 
 @contextmanager
