@@ -356,6 +356,9 @@ def _context(config: Any, tokenizer: Any, parts: Anatomy) -> int:
         for value in (getattr(half, key, None) for half in halves):
             if isinstance(value, int):
                 limits.append(value - parts.first_position)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":  # beyond, its longest row would stretch the positions of all rows of a call
+        limits.append(int(rope["original_max_position_embeddings"]))
     return min(limits)
 
 
