@@ -71,3 +71,47 @@ def test_what_is_cut_is_counted(model: Model) -> None:
     assert len(tokens.ids) == model.text.max_tokens
     assert tokens.cut > 0
     assert tokens.lost == tokens.cut
+
+
+def with_beginning(model: Model) -> Model:
+    """The model with a template that writes the beginning of text, and a tokenizer that adds it unless told not to."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = model.text.tokenizer
+    tokenizer.chat_template = "{{ bos_token }}" + tiny.TEMPLATE
+    number = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        "<|im_start|> $A", "<|im_start|> $A $B", special_tokens=[("<|im_start|>", number)]
+    )
+    assert tokenizer("hi").input_ids[0] == number
+    return model
+
+
+def test_a_template_that_writes_the_beginning_of_text_has_it_once(model: Model) -> None:
+    model = with_beginning(model)
+    plain, begin = tiny.TEMPLATE, model.text.tokenizer.bos_token_id
+    for row in tiny.chat_rows(3):
+        learned, asked = model.text.chat(row["messages"]), model.text.prompt(row["messages"][:-1])
+        told = model.text.tokenizer.apply_chat_template(row["messages"], tokenize=True, return_dict=False)
+        assert list(learned.ids) == told
+        model.text.tokenizer.chat_template = plain
+        bare = model.text.chat(row["messages"])
+        assert learned.ids == (begin, *bare.ids) and asked.ids == learned.ids[: len(asked.ids)]
+        model = with_beginning(model)
+
+
+def test_a_token_across_the_border_of_question_and_answer_is_read_not_learned(model: Model) -> None:
+    """A tokenizer that joins what ends a question with what begins an answer: apart, the question has more tokens."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    from tunesmith.models.text import TextEncoder
+
+    letters = ["<end>", "\n", *"abcdeghinorstuwy ", "\ni", "s\ni", "it"]
+    bare = Tokenizer(models.BPE({name: k for k, name in enumerate(letters)}, [("\n", "i"), ("s", "\ni"), ("i", "t")]))
+    text = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<end>"), 100)
+    made = text.exchange("where is", "it is in")
+    assert made.ids == tuple(text.backend.encode("where is\nit is in<end>").ids)
+    border = made.ids.index(letters.index("s\ni"))
+    assert made.trained == tuple(k > border for k in range(len(made.ids)))
+    assert "".join(letters[i] for i, t in zip(made.ids, made.trained, strict=True) if t) == "t is in<end>"

@@ -85,6 +85,31 @@ def test_logits_of_the_stock_head_equal_the_stock_classifier(
     assert torch.allclose(model.class_logits(rows()), alone, atol=1e-5)
 
 
+@torch.no_grad()
+def test_logits_of_a_decoder_are_those_that_the_stock_class_reads_from_its_last_token(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Whichever side others pad on: each row alone, and all of them padded on the left and on the right."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = load.load_classifier(catalog.find(str(folders["llama"])), ModelChoice(name="x"), ("a", "b", "c"), None, 0)
+    tiny.redraw(model.net, 7)
+    model.net.save_pretrained(tmp_path)
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    mine = model.class_logits(rows())
+    assert torch.allclose(
+        mine, torch.cat([stock(input_ids=torch.tensor([row.ids])).logits for row in rows()]), atol=1e-5
+    )
+    pad, longest = stock.config.pad_token_id, max(LENGTHS)
+    assert pad is not None and not any(pad in row.ids for row in rows())
+    for side in (slice(None), slice(None, None, -1)):
+        parts = [[[pad] * (longest - len(row.ids)), list(row.ids)][side] for row in rows()]
+        masks = [[[0] * len(fill), [1] * len(ids)][side] for fill, ids in ([p[side] for p in parts])]
+        ids, mask = (torch.tensor([a + b for a, b in listed]) for listed in (parts, masks))
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        assert torch.allclose(stock(ids, mask, position_ids=places).logits, mine, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
 def test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode(
     kind: str, folders: dict[str, Path]

@@ -154,3 +154,13 @@ def test_masks_of_the_users_own_have_no_right_answer_and_count_nowhere(encoder: 
     own = Row(1, {"text": "where is my [MASK] and the [MASK]"}, "f", 2)
     both = value_of(task, judge(model, task, [plain, own], answers=9).measured)
     assert both == pytest.approx(value_of(task, judge(model, task, [plain], answers=9).measured))
+
+
+def test_the_weight_of_plain_text_is_the_number_of_its_predicted_tokens(decoder: Path, tmp_path: Path) -> None:
+    prepared = ready(decoder, tmp_path, "text-generation", max_tokens=12)
+    examples = [example for row in prepared.examples[:6] for example in row]
+    assert all(example.parts["text"].trained[0] for example in examples)
+    predicted = sum(len(example.parts["text"].ids) - 1 for example in examples)
+    assert prepared.task.weights(examples) == {"loss": predicted}
+    with torch.no_grad():
+        assert prepared.task.loss(prepared.model, examples)["loss"].weight == predicted
