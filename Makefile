@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test battery test-matrix test-faults check format bench docs clean
+.PHONY: quickstart test battery test-matrix test-faults test-mutants check format bench docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ test-matrix: $(VENV)/.installed
 # Kills at every step on disk and at random times, full disks, signals in every phase; `make test` makes a sample of them.
 test-faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults --whole -s --timeout=1200
+
+# Put each defect of tests/mutants/ into a copy of the sources: its tests must fail. Some names or rows: make test-mutants NAMES="..."
+test-mutants: $(VENV)/.installed
+	$(BIN)/python tests/mutants/run.py $(NAMES)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
