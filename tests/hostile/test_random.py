@@ -97,6 +97,7 @@ def test_a_mutated_chat_template_renders_or_is_refused(content: bytes) -> None:
 
 def test_a_mutated_tokenizer_or_header_of_weights_is_read_or_refused(encoder: Path) -> None:
     from tunesmith.models import pretrained
+    from tunesmith.models.weights import refuse_files
     from tunesmith.models.catalog import find
     from tunesmith.recipe import ModelChoice
 
@@ -116,6 +117,6 @@ def test_a_mutated_tokenizer_or_header_of_weights_is_read_or_refused(encoder: Pa
         with tempfile.TemporaryDirectory() as folder:
             held(lambda: pretrained._tokenizer(copied(Path(folder), tokenizer__json=words)))
             source = copied(Path(folder), tokenizer__json=tokenizer, model__safetensors=header + weights[8 + size :])
-            held(lambda: pretrained._refuse_files(source, pretrained.config_of(source, ModelChoice(name="m"))))
+            held(lambda: refuse_files(source, pretrained.config_of(source, ModelChoice(name="m"))))
 
     try_it()

@@ -35,8 +35,8 @@ MUTANTS = (
         file="attempt.py",
         edits=(
             (
-                "(value > best if metric.higher_is_better else value < best)",
-                "value < best",
+                "    return value > best if higher else value < best\n",
+                "    return value < best\n",
             ),
         ),
         tests=(f"{_IN_CHOICE}::test_the_best_checkpoint_is_that_of_the_declared_metric_in_its_direction",),

@@ -319,11 +319,11 @@ MUTANTS = (
         name="torn-weights-are-a-traceback",
         trap="3.4",
         promise=_WEIGHTS,
-        file="models/pretrained.py",
+        file="models/weights.py",
         edits=(
             (
-                "    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:\n",
-                "    except (OSError, ValueError, RuntimeError) as fault:\n",
+                "        except (SafetensorError, OSError) as fault:\n",
+                "        except OSError as fault:\n",
             ),
         ),
         tests=(

@@ -200,8 +200,8 @@ MUTANTS = (
         file="provenance.py",
         edits=(
             (
-                '            if sha256(path) != file["sha256"]:\n',
-                "            if not path.stat().st_size:\n",
+                '            if now != file["sha256"]:\n',
+                "            if not now:\n",
             ),
         ),
         tests=(f"{_IN_RESUME}::test_changed_rows_are_refused_on_resume",),
@@ -213,8 +213,8 @@ MUTANTS = (
         file="run.py",
         edits=(
             (
-                '    if model_hash(prepared) != run.json("receipt")["model_sha256"]:\n',
-                "    if not model_hash(prepared):\n",
+                '    if differing := differences(run.json("receipt")["model_sha256"], model_hash(prepared)):\n',
+                "    if differing := differences(model_hash(prepared), model_hash(prepared)):\n",
             ),
         ),
         tests=(f"{_IN_PROMISES}::test_a_changed_model_is_refused_on_resume",),
