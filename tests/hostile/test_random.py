@@ -97,8 +97,8 @@ def test_a_mutated_chat_template_renders_or_is_refused(content: bytes) -> None:
 
 def test_a_mutated_tokenizer_or_header_of_weights_is_read_or_refused(encoder: Path) -> None:
     from tunesmith.models import pretrained
-    from tunesmith.models.weights import refuse_files
     from tunesmith.models.catalog import find
+    from tunesmith.models.weights import refuse_files
     from tunesmith.recipe import ModelChoice
 
     tokenizer, weights = (encoder / "tokenizer.json").read_bytes(), (encoder / "model.safetensors").read_bytes()
