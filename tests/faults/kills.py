@@ -73,9 +73,7 @@ def _as_child(work: Callable[[Gate], Any], words: Path, says: int, opened: int) 
         out = open(words, "a", buffering=1)  # noqa: SIM115
         sys.stdout = sys.stderr = out  # a test's own may be captured
         os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # ignored in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 
         def gate() -> None:
             os.write(says, b"!")

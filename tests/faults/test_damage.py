@@ -87,7 +87,7 @@ def test_harm_to_any_file_of_the_last_checkpoint_leads_back_to_the_one_before_an
     assert any("step_000012" in said and "going on from the checkpoint before" in said for said in warnings)
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("harm", [h if h == "flip" else pytest.param(h, marks=pytest.mark.slow) for h in HARMS])
 def test_the_best_checkpoint_damaged_is_stood_in_for_by_the_last_and_that_is_said(
     harm: str, copy: RunDir, finished: RunDir
 ) -> None:

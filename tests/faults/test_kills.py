@@ -63,7 +63,7 @@ def test_a_run_killed_at_any_step_on_disk_loses_nothing_and_leaves_nothing_half_
     assert made and (made == calls or not whole_sweep)
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", ["labels", pytest.param("chat", marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_times_ends_with_the_same_bits(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, whole_sweep: bool
 ) -> None:
