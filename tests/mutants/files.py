@@ -15,6 +15,7 @@ _INSIDE = "Nothing of a package is written outside its folder."
 _PICKLE = "No pickle is ever opened: weights are safetensors, all else is JSON."
 _CODE = "No code that comes with a model is run, however deep its config hides it."
 _WEIGHTS = "Weights that are torn or hostile are refused by their folder's name."
+_TEMPLATES = "A chat template that works or writes without an end is refused before it is used."
 
 MUTANTS = (
     Mutant(
@@ -328,6 +329,22 @@ MUTANTS = (
         ),
         tests=(
             "tests/unit/models/test_torn_weights.py::test_weights_that_are_torn_or_lie_about_their_size_are_refused",
+        ),
+    ),
+    Mutant(
+        name="endless-template-is-a-bad-row",
+        trap="3.3",
+        promise=_TEMPLATES,
+        file="models/template.py",
+        edits=(
+            (
+                "    except (_TooMuch, RecursionError, MemoryError):",
+                "    except (_TooMuch, MemoryError):",
+            ),
+        ),
+        tests=(
+            "tests/hostile/test_templates.py::"
+            "test_a_template_of_no_good_will_is_refused_under_limits[a macro that calls itself]",
         ),
     ),
 )

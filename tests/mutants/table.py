@@ -60,8 +60,5 @@ TRAPS = {
 }
 """Defects that other tools shipped, as `section.row`."""
 
-OPEN = {"3.3": "templates are rendered in a sandbox, but not yet within bounds of time and size"}
-"""Traps that no test sees yet, and what there is instead."""
-
 _PARTS = (loss, packing, texts, learning, engine, scores, choice, runs, disks, saved, files)
 MUTANTS = tuple(mutant for part in _PARTS for mutant in part.MUTANTS)
