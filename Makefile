@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test battery test-matrix test-faults test-mutants check format bench docs clean
+.PHONY: quickstart test battery test-matrix test-faults test-mutants check format bench docs audit release clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
