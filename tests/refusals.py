@@ -2,10 +2,11 @@
 
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -75,12 +76,19 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return out.err
 
 
-def check(bad: Bad, capsys: pytest.CaptureFixture[str], here: Path, *arguments: str, cache: Path | None = None) -> None:
-    """Run the command line on a bad input: it says exactly what it should, and leaves the folder as it was. Of a cache
-    that the message names a file of, `<cache>` stands for the folder."""
+def check(
+    bad: Bad,
+    capsys: pytest.CaptureFixture[str],
+    here: Path,
+    *arguments: str,
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Run the command line on a bad input: it says exactly what it should, and leaves the folder as it was. What a
+    machine decides, such as the folder of a cache, is `known` by another name."""
     before = _files(here)
-    said = refused(capsys, *arguments).replace(str(here), "<here>")
-    said = said.replace(str(cache), "<cache>") if cache else said
+    said = refused(capsys, *arguments)
+    for name, other in (*known.items(), (str(here), "<here>")):
+        said = said.replace(name, other)
     assert said == f"error: {bad.said}\n"
     assert _files(here) == before
 

@@ -196,7 +196,7 @@ def test_a_query_that_gives_no_rows_to_learn_from_is_refused_and_changes_nothing
         *asked,
         "--set",
         "train.steps=1",
-        cache=own_cache,
+        known={str(own_cache): "<cache>"},
     )
     assert (tmp_path / "shop.db").read_bytes() == whole
     assert not [path for path in own_cache.rglob("*") if path.name.startswith(".")]

@@ -11,6 +11,7 @@ import torch
 
 import tiny
 from tunesmith import recipefile, run
+from tunesmith.errors import OutOfMemory
 from tunesmith.events import Updated, Warned
 from tunesmith.models.loss import label_positions
 from tunesmith.models.segments import Look, pairs
@@ -88,7 +89,7 @@ def test_a_row_that_does_not_fit_alone_is_an_error_and_no_endless_loop(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(type(prepared.task), "loss", never)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemory):
         list(run.go(directory, prepared))
 
 
