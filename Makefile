@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test battery test-matrix test-faults test-mutants check format bench docs audit release clean
+.PHONY: quickstart test battery test-matrix test-faults test-mutants fuzz check format bench docs audit release clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,11 @@ test-matrix: $(VENV)/.installed
 test-faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults --whole -s --timeout=1200
 
+# Coverage-guided fuzzing of all that is read, a minute each.
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c tools.txt atheris
+	$(BIN)/python tests/hostile/fuzz.py
+
 # Put each defect of tests/mutants/ into a copy of the sources: its tests must fail. Some names or rows: make test-mutants NAMES="..."
 test-mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants/run.py $(NAMES)
@@ -57,7 +62,7 @@ docs: $(VENV)/.installed
 
 .venv-audit/.installed: tools.txt
 	$(PYTHON) -m venv .venv-audit
-	.venv-audit/bin/python -m pip install -q --disable-pip-version-check -r tools.txt
+	.venv-audit/bin/python -m pip install -q --disable-pip-version-check -c tools.txt cyclonedx-bom pip_audit
 	touch $@
 
 # Known vulnerabilities of every pinned version. Asks the package index for them; one that it cannot tell of fails.
