@@ -16,7 +16,7 @@ _KEPT_DAYS = 30
 def cache_root() -> Path:
     """$TUNESMITH_CACHE, else `tunesmith` in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("TUNESMITH_CACHE"):
-        return Path(own).expanduser().absolute()
+        return Path(os.path.expanduser(own)).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith"
 
 

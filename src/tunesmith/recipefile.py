@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def _there(name: str, folder: Path) -> str:
     """The absolute path of a folder that is named from another; else the name."""
     if not name.strip():
         return name
-    place = folder / Path(name).expanduser()
+    place = folder / os.path.expanduser(name)
     return str(place.resolve()) if place.is_dir() else name
 
 
@@ -163,7 +164,7 @@ def _absolute(path: str, folder: Path) -> str:
     """The absolute path of a file that is named from a folder. A URL stays, but for the file of a database."""
     scheme, mark, rest = path.partition("://")
     if not mark:
-        return str(folder / Path(path).expanduser())
+        return str(folder / os.path.expanduser(path))
     if scheme.startswith("sqlite") and rest.startswith("/") and rest[1:2] not in ("", "/", ":"):
         return f"{scheme}:///{folder / rest[1:]}"
     return path
@@ -196,7 +197,7 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
         values["model"] = {**model, **{key: _there(name, folder) for key, name in names.items()}}
     method = values.get("method")
     if isinstance(method, dict) and isinstance(method.get("start"), str):
-        method["start"] = str(folder / Path(method["start"]).expanduser())
+        method["start"] = str(folder / os.path.expanduser(method["start"]))
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -165,7 +165,7 @@ def main() -> int:
         print(f"{name:10} {'held' if done.returncode == 0 else 'BROKEN'} {told[0] if told else '?'} inputs", flush=True)
         if done.returncode != 0:
             failed.append(name)
-            print("\n".join(done.stderr.splitlines()[-25:]), flush=True)
+            print("\n".join([*done.stdout.splitlines()[-12:], *done.stderr.splitlines()[-3:]]), flush=True)
     return int(bool(failed))
 
 

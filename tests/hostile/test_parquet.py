@@ -52,6 +52,14 @@ FAR = pyarrow.array([*range(40), 10**8], pyarrow.int32()).cast(pyarrow.date32())
 MAPS = pyarrow.array([[("a", 1)]], pyarrow.map_(pyarrow.string(), pyarrow.int64()))
 
 PARQUET: dict[str, Bad] = {
+    "a column whose name is no UTF-8": Bad(
+        damaged(lambda content: content.replace(b"text", b"te\xe8t")),
+        (
+            "the file is not readable Parquet: 'utf-8' codec can't decode byte 0xe8 in position 2: "
+            "invalid continuation byte"
+        ),
+        "<here>/rows.parquet",
+    ),
     "empty": Bad(lambda path: path.write_bytes(b""), "the file is empty", "<here>/rows.parquet"),
     "no Parquet at all": Bad(
         lambda path: path.write_bytes(b"text,label\na,b\n"),

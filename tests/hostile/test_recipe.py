@@ -27,6 +27,9 @@ YAML: dict[str, Bad] = {
         "`tunesmith init FILE` writes one to start from",
         twin="no mapping either",
     ),
+    "the home of nobody": Bad(
+        "model: m\ndata: ~no.such.user/rows.csv\n", "there is no such file", "<here>/~no.such.user/rows.csv"
+    ),
     "not YAML": Bad(
         "model: [m\n", "the recipe is not valid YAML: expected ',' or ']', but got '<stream end>'", "<here>/r.yaml:2"
     ),

@@ -33,7 +33,7 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
             for values in _plain(batch):
                 number += 1
                 yield BadRow(str(path), number, values) if isinstance(values, str) else (number, values)
-    except (pyarrow.ArrowException, OSError) as fault:
+    except (pyarrow.ArrowException, OSError, ValueError) as fault:  # also of names that are no UTF-8
         said = (str(fault).splitlines() or [""])[0].rstrip(".")
         raise DataError(f"the file is not readable Parquet: {said}", where=str(path)) from None
 
