@@ -20,7 +20,7 @@ quickstart: $(VENV)/.installed
 	  --text "the lamp keeps dropping off the wifi since the update, tried a reset already"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Every case of the battery; `make test` runs a sample of them.
 battery: $(VENV)/.installed
