@@ -25,6 +25,7 @@ CASES = {
     "a decoder whole": ("text-generation", "decoder", "full"),
     "an encoder-decoder": ("summarization", "encoder_decoder", "full"),
     "a vision net": ("image-classification", "vision", "full"),
+    "a net with batch norm": ("image-classification", "resnet", "full"),
     "pairs of all rows": ("retrieval", "encoder", "full"),
 }
 """Name -> task, family and method."""
@@ -47,7 +48,8 @@ def test_gradients_and_losses_are_those_of_one_process(
     for name, (task, family, method) in CASES.items():
         place = tmp_path / name.replace(" ", "-")
         place.mkdir()
-        base = request.getfixturevalue(family)
+        made = family == "resnet"
+        base = tiny.make_vision(place / "net", family) if made else request.getfixturevalue(family)
         values = tiny.recipe_values(base, samples.write(task, place), place / "runs", task=task, method=method)
         values["model"] = {"name": str(base), "dropout": 0}
         double = count == 2
