@@ -19,9 +19,7 @@ from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Wa
 from tunesmith.models import adapted, matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, untuned
-from tunesmith.provenance import (
-    task_json,
-)
+from tunesmith.provenance import task_json
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, write_json
 from tunesmith.train import checkpoint, fit, trunk
@@ -112,8 +110,8 @@ def work(state: State, stop: Callable[[], bool]) -> Iterator[Event]:
         enough = _enough(state)
         stopping = ranks.from_first(lambda: stop() or run.stop_file.exists()) and not enough
         if best or stopping or enough or updated.step % plan["save_every"] == 0:
-            beside = optimizer_state(optimizer) | ({} if average is None else average.state())
             if ranks.first:
+                beside = optimizer_state(optimizer) | ({} if average is None else average.state())
                 checkpoint.write(run, model.state(), beside, state.progress)
             yield Saved(updated.step, best)
         if stopping:
@@ -223,8 +221,8 @@ def _better(value: float, best: float | None, higher: bool) -> bool:
 
 def _losses_before(state: State) -> list[float]:
     """Of the updates before this attempt, as they were made last."""
-    found = {e.step: sum(e.losses.values()) for e in state.run.events() if isinstance(e, Updated) and not e.left_out}
-    return [loss for step, loss in sorted(found.items()) if step <= state.progress.step]
+    made = [updated for step, updated in sorted(state.run.updates().items()) if step <= state.progress.step]
+    return [sum(updated.losses.values()) for updated in made if not updated.left_out]
 
 
 def _odd(prepared: Prepared, updated: Updated, spikes: Spikes) -> Iterator[str]:

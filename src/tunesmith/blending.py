@@ -22,7 +22,7 @@ from tunesmith.data.read import read_rows
 from tunesmith.data.split import sample
 from tunesmith.errors import DataError, RunError
 from tunesmith.metrics.measured import Score
-from tunesmith.models import adapted, anypeft, probe, save, vocabulary
+from tunesmith.models import anypeft, probe, save, vocabulary
 from tunesmith.models.model import Model
 from tunesmith.predictor import Predictor
 from tunesmith.provenance import refuse_changed
@@ -56,7 +56,7 @@ class Blend:
         model = self.tuned.model
         if model.prefix:
             raise RunError("virtual tokens are no weights of the model, so there is nothing between", where=str(run))
-        anypeft.merge(model) if model.peft is not None else adapted.merge(model.net)
+        anypeft.merge(model)
         vocabulary.settle(model.net)
         refuse_changed(self.tuned.run)
         found = splits.load(self.tuned.recipe, make_plugin("tasks", *predictor.named_task(self.tuned.recipe)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.asked import read_recipe
 from tunesmith.console import Screen
 from tunesmith.errors import RunError, Stopped
-from tunesmith.rundir import RunDir, open_run
+from tunesmith.rundir import RunDir, finished_run, open_run
 
 if TYPE_CHECKING:
     from tunesmith.prepare import Prepared
@@ -187,8 +187,7 @@ def evaluate(screen: Screen, path: Path, data: Path | None) -> int:
 
 def blend(screen: Screen, path: Path, steps: int, keep: Path | None, save: float | None) -> int:
     """Mix the untuned and the tuned weights of a run in every share."""
-    if open_run(path).status()["state"] != "finished":
-        raise RunError("the run has not finished", where=str(path), hint=f"`tunesmith resume {path}` goes on with it")
+    finished_run(path)
     from tunesmith.blending import Blend
     from tunesmith.report import plots
     from tunesmith.report.tables import number, with_interval
@@ -223,7 +222,7 @@ def blend(screen: Screen, path: Path, steps: int, keep: Path | None, save: float
 
 def verify(screen: Screen, path: Path) -> int:
     """Prove what a run promises; 1 where something does not hold."""
-    open_run(path)
+    finished_run(path)
     from tunesmith import verify as proofs
     from tunesmith.report import tables
 
@@ -241,14 +240,13 @@ def verify(screen: Screen, path: Path) -> int:
 
 def reproduce(screen: Screen, path: Path, keep: Path | None) -> int:
     """Make a run again and compare; 1 where what it was made of has changed, or anything came out otherwise."""
-    open_run(path)
+    directory = finished_run(path)
     import shutil
     import tempfile
 
     from tunesmith import reproduce as redone
     from tunesmith.report import tables
 
-    directory = redone.finished(path)
     if keep is not None and keep.exists():
         raise RunError("the folder exists", where=str(keep), hint="name a new one")
     changed = redone.changes(directory)

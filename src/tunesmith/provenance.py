@@ -44,7 +44,7 @@ def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:
         "model_sha256": model_hash(prepared),
         "data_sha256": {path: sha256(Path(path)) for files in prepared.splits.files.values() for path in files},
         "examples_sha256": examples_hash(prepared),
-        "code_sha256": code(),
+        "code_sha256": of_code(),
         "versions": versions(),
         "device": str(prepared.model.device),
         "machine": machine(),
@@ -55,11 +55,6 @@ def versions() -> dict[str, str]:
     """Of what computes."""
     packages = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn", "peft")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def code() -> str:
-    """A sum of Tunesmith's own sources."""
-    return of_code()
 
 
 def machine() -> dict[str, str]:

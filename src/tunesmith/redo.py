@@ -36,4 +36,4 @@ def follow(directory: RunDir, steps: int) -> tuple[Losses, dict[str, Tensor]]:
 
 def losses_of(directory: RunDir) -> Losses:
     """The losses that a run wrote down; an update that was made again counts as it was made last."""
-    return {event.step: event.losses for event in directory.events() if isinstance(event, Updated)}
+    return {step: updated.losses for step, updated in directory.updates().items()}

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from tunesmith import provenance, redo, run
-from tunesmith.data.sums import sha256
-from tunesmith.errors import RunError
+from tunesmith.data.sums import of_code, sha256
 from tunesmith.events import Event
 from tunesmith.prepare import find_model
 from tunesmith.promises import Check, difference
 from tunesmith.recipefile import build
-from tunesmith.rundir import RunDir, open_run
+from tunesmith.rundir import RunDir
 from tunesmith.train import checkpoint
 
 
@@ -34,14 +33,6 @@ class Changed:
 
     def __str__(self) -> str:
         return f"{self.what}: {self.name} was {self.then} and is {self.now}"
-
-
-def finished(path: Path) -> RunDir:
-    """The run at a path. Raises RunError where it has not finished."""
-    directory = open_run(path)
-    if directory.status()["state"] != "finished":
-        raise RunError("the run has not finished", where=str(path), hint=f"`tunesmith resume {path}` goes on with it")
-    return directory
 
 
 def changes(directory: RunDir) -> list[Changed]:
@@ -61,7 +52,7 @@ def changes(directory: RunDir) -> list[Changed]:
             found.append(Changed("model", str(source.folder / name), _short(then), _short(now)))
     for what, was, is_now in (
         ("versions", receipt["versions"], provenance.versions()),
-        ("code", {"tunesmith": receipt.get("code_sha256")}, {"tunesmith": provenance.code()}),
+        ("code", {"tunesmith": receipt.get("code_sha256")}, {"tunesmith": of_code()}),
         ("machine", receipt.get("machine", {}), provenance.machine()),
     ):
         for name, value in is_now.items():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith.errors import RunError, StorageError
-from tunesmith.events import Event, from_line, to_line
+from tunesmith.events import Event, Updated, from_line, to_line
 
 _NEEDED = {
     "resolved": ("model", "task", "data", "method"),
@@ -197,6 +197,10 @@ class RunDir:
                     line = "\n" + line
             file.write(line.encode())
 
+    def updates(self) -> dict[int, Updated]:
+        """The updates by their number; one that was made again counts as it was made last."""
+        return {event.step: event for event in self.events() if isinstance(event, Updated)}
+
     def events(self) -> Iterator[Event]:
         """Every whole event; a torn line is passed over."""
         path = self.path / "events.jsonl"
@@ -281,6 +285,14 @@ def open_run(path: Path) -> RunDir:
             where=str(path),
             hint="`tunesmith runs` lists the runs of a folder",
         )
+    return run
+
+
+def finished_run(path: Path) -> RunDir:
+    """The run at a path. Raises RunError where it has not finished."""
+    run = open_run(path)
+    if run.status()["state"] != "finished":
+        raise RunError("the run has not finished", where=str(path), hint=f"`tunesmith resume {path}` goes on with it")
     return run
 
 

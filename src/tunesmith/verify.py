@@ -24,8 +24,7 @@ from tunesmith.prepare import Say
 from tunesmith.promises import MANY, TOLERANCE, Check, difference, largest, near, some
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin
-from tunesmith.reproduce import finished
-from tunesmith.rundir import RunDir
+from tunesmith.rundir import RunDir, finished_run
 
 _STEPS = 4
 """Updates that are made again."""
@@ -33,7 +32,7 @@ _STEPS = 4
 
 def whole(path: Path, say: Say = lambda _: None) -> Iterator[Check]:
     """Every promise, of a finished run. Raises UserError where the run has no model yet or its rows cannot be read."""
-    directory = finished(path)
+    directory = finished_run(path)
     torch.set_num_threads(directory.json("plan")["threads"])
     tuned = predictor.load(path, precise=True)
     model, task = tuned.model, tuned.task
@@ -46,7 +45,7 @@ def whole(path: Path, say: Say = lambda _: None) -> Iterator[Check]:
     yield from promises.saved(model, task, tuned.run.model, chosen)
     yield _batches(model, task, chosen)
     say(f"scoring the {split} rows again")
-    yield _scores(path, split, gathered[split])
+    yield _scores(tuned, split, gathered[split])
     yield _merged(model, task, chosen)
     say(f"making the first {_STEPS} updates again, with a stop and without")
     yield from _resumed(tuned.run)
@@ -113,9 +112,10 @@ def _batches(model: Model, task: Task, rows: Sequence[Row]) -> Check:
     return Check("batch size", gap <= TOLERANCE * max(1.0, most), said)
 
 
-def _scores(path: Path, split: str, rows: Sequence[Row]) -> Check:
+def _scores(tuned: Predictor, split: str, rows: Sequence[Row]) -> Check:
     """The report's scores, from the run's checkpoint."""
-    tuned = predictor.load(path)
+    if tuned.run.json("plan")["precision"] == "bf16":  # `tuned` is in full precision
+        tuned = predictor.load(tuned.run.path)
     reported = tuned.run.json("report/report")["scores"][split]
     found = judging.score(tuned.model, tuned.task, split, rows, tuned.recipe.evaluate.answers).scores
     again = judging.as_json(found)[split]
@@ -140,7 +140,7 @@ def _merged(model: Model, task: Task, rows: Sequence[Row]) -> Check:
     examples = [task.encode(row, model, "learn")[0] for row in rows]
     beside = [reopened.ours(model, example) for example in examples]
     try:
-        anypeft.merge(model) if model.peft is not None else adapted.merge(model.net)
+        anypeft.merge(model)
     except TunesmithError as fault:
         return Check(name, None, fault.problem)
     return near(name, "adapters inside the weights", beside, [reopened.ours(model, example) for example in examples])

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tiny
 from tunesmith import listings, recipefile, run
 from tunesmith.console import Screen
 from tunesmith.events import Saved, Started, Updated
@@ -229,6 +230,14 @@ def goes_on_to(directory: RunDir, whole: Whole) -> None:
     assert directory.status()["state"] == "finished"
     left = [p.name for folder in (directory.path, directory.checkpoints) for p in folder.iterdir() if p.name[0] == "."]
     assert left == []
+
+
+def labels(encoder: Path, folder: Path, save_every: int) -> dict[str, Any]:
+    """The recipe of a classifier that is tuned whole, with its rows in a folder."""
+    rows = tiny.write_csv(folder / "rows.csv", tiny.label_rows())
+    made = tiny.recipe_values(encoder, rows, folder, method="full", evaluate__answers=0, evaluate__compare=False)
+    made["train"] |= {"save_every": save_every, "learning_rate": 3e-3}
+    return made
 
 
 def undisturbed(values: dict[str, Any], out: Path) -> Whole:

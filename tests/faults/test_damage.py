@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
 from faults import kills
 from tunesmith import predictor, recipefile, run
 from tunesmith.errors import NotFinite, RunError
@@ -22,10 +21,7 @@ from tunesmith.train import checkpoint
 @pytest.fixture(scope="session")
 def values(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """18 updates, a checkpoint every two; the scores are looked at after 9 and 18."""
-    rows = tiny.write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", tiny.label_rows())
-    made = tiny.recipe_values(encoder, rows, rows.parent, method="full", evaluate__answers=0, evaluate__compare=False)
-    made["train"] |= {"save_every": 2, "learning_rate": 3e-3}
-    return made
+    return kills.labels(encoder, tmp_path_factory.mktemp("rows"), save_every=2)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import tiny
 from faults import kills
 from tunesmith import cli, recipefile
 from tunesmith.rundir import RunDir, list_runs
@@ -46,10 +45,7 @@ def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def values(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    rows = tiny.write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", tiny.label_rows())
-    made = tiny.recipe_values(encoder, rows, rows.parent, method="full", evaluate__answers=0, evaluate__compare=False)
-    made["train"] |= {"save_every": 9, "learning_rate": 3e-3}
-    return made
+    return kills.labels(encoder, tmp_path_factory.mktemp("rows"), save_every=9)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,21 @@ def endless(template: str) -> Bad:
     return Bad(template, SAID, "model", HINT, twin="one purse for all ways to have no end")
 
 
+EVERY_ROW = (
+    "<here>/chats.jsonl:2\n"
+    "  also <here>/chats.jsonl:3: nothing of the row is to be learned: the model's chat "
+    "template leaves its answers out\n"
+    "  also <here>/chats.jsonl:4: nothing of the row is to be learned: the model's chat "
+    "template leaves its answers out\n"
+    "  also <here>/chats.jsonl:5: nothing of the row is to be learned: the model's chat "
+    "template leaves its answers out\n"
+    "  also <here>/chats.jsonl:6: nothing of the row is to be learned: the model's chat "
+    "template leaves its answers out\n"
+    "  also <here>/chats.jsonl:7: nothing of the row is to be learned: the model's chat "
+    "template leaves its answers out\n"
+    "  and 17 more"
+)
+"""Where each conversation stands of which the template leaves the answers out."""
 TEMPLATES: dict[str, Bad] = {
     "loops in loops": endless("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
     "a text times a billion": endless("{{ 'a' * 10000000000 }}"),
@@ -154,39 +169,13 @@ WHOLE: dict[str, Bad] = {
     "nothing": Bad(
         "{# nothing #}",
         "nothing of the row is to be learned: the model's chat template leaves its answers out",
-        (
-            "<here>/chats.jsonl:2\n"
-            "  also <here>/chats.jsonl:3: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:4: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:5: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:6: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:7: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  and 17 more"
-        ),
+        EVERY_ROW,
         SKIP,
     ),
     "users only": Bad(
         "{% for m in messages if m.role == 'user' %}{{ m.content }}\n{% endfor %}",
         "nothing of the row is to be learned: the model's chat template leaves its answers out",
-        (
-            "<here>/chats.jsonl:2\n"
-            "  also <here>/chats.jsonl:3: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:4: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:5: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:6: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  also <here>/chats.jsonl:7: nothing of the row is to be learned: the model's chat "
-            "template leaves its answers out\n"
-            "  and 17 more"
-        ),
+        EVERY_ROW,
         SKIP,
         twin="it writes, but not the answers",
     ),

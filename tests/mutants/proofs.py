@@ -97,7 +97,7 @@ MUTANTS = (
         file="reproduce.py",
         edits=(
             (
-                '        ("code", {"tunesmith": receipt.get("code_sha256")}, {"tunesmith": provenance.code()}),\n',
+                '        ("code", {"tunesmith": receipt.get("code_sha256")}, {"tunesmith": of_code()}),\n',
                 "",
             ),
         ),

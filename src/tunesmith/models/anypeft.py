@@ -148,9 +148,11 @@ def save(model: Model, folder: Path, base_name: str, whole: list[str]) -> None:
 
 @torch.no_grad()
 def merge(model: Model) -> None:
-    """Have the library fold its adapters into the weights, and take them away. Raises ModelError where they cannot
-    be."""
-    assert model.peft is not None
+    """Fold the adapters of a net into its weights, and take them away: the library its own, we ours. Raises ModelError
+    where they cannot be."""
+    if model.peft is None:
+        adapted.merge(model.net)
+        return
     try:
         model.peft.merge_and_unload()
     except _FAULTS as fault:

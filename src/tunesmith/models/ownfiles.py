@@ -121,7 +121,7 @@ def save(model: Model, folder: Path, base_name: str | None, whole: Sequence[str]
         "kind": "head" if base_name is None else "bottleneck" if modules else "prompt",
         "base": base_name,
         "class": "AutoModel" if inside else type(model.net).__name__,
-        "arguments": _arguments(model),
+        "arguments": arguments(model),
         "modules": {path: module.config() for path, module in modules.items()},
         "whole": names,
         "pooling": model.pooling,
@@ -133,7 +133,7 @@ def save(model: Model, folder: Path, base_name: str | None, whole: Sequence[str]
     save_file(saved, folder / FILE, metadata={"format": "pt"})
 
 
-def _arguments(model: Model) -> dict[str, Any]:
+def arguments(model: Model) -> dict[str, Any]:
     """Beside the folder, for Transformers' own class."""
     if isinstance(model.net, Pooled) or model.kind in ("causal-lm", "seq2seq-lm", "masked-lm", "span-classifier"):
         return {}

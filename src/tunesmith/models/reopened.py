@@ -59,7 +59,7 @@ def reopen(folder: Path, model: Model) -> Opened | None:
     config = json.loads(adapter.read_text(encoding="utf-8")) if adapter.exists() else None
     named = about["base"] if about is not None else config["base_model_name_or_path"] if config is not None else None
     place = folder if named is None else _base(folder, named, model.source)
-    heads = {} if named is None else _labels(model)
+    heads = {} if named is None else ownfiles.arguments(model)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what libraries say of one another's newer versions
         net = kind.from_pretrained(
@@ -102,13 +102,6 @@ def _base(folder: Path, named: str, source: Source) -> Path:
     if (folder / "base").is_dir():
         return folder / "base"
     return source.folder if named == source.hub_id else Path(named)
-
-
-def _labels(model: Model) -> dict[str, Any]:
-    """What Transformers is told of a head that the base does not have."""
-    if isinstance(model.net, Pooled) or model.kind in ("causal-lm", "seq2seq-lm", "masked-lm", "span-classifier"):
-        return {}
-    return {"num_labels": len(model.config.id2label), "ignore_mismatched_sizes": True}
 
 
 def _with_own_files(net: Any, about: dict[str, Any], folder: Path, model: Model) -> Opened | None:
