@@ -258,8 +258,14 @@ def reproduce(screen: Screen, path: Path, keep: Path | None) -> int:
     else:
         place = Path(tempfile.mkdtemp(prefix="tunesmith-reproduce-")) if keep is None else keep
         try:
-            with _stoppable(screen) as wish:
-                screen.follow(redone.made_again(directory, place), lambda: wish() is not None)
+            with (
+                _told(f"nothing was compared; {path} is as it was"),
+                _stoppable(screen) as wish,
+                closing(redone.made_again(directory, place, lambda: wish() is not None)) as events,
+            ):
+                screen.follow(events, lambda: wish() is not None)
+                if number := wish():
+                    raise Stopped(number)
             for check in redone.compared(directory, RunDir(place / directory.path.name)):
                 found.append(check.as_json())
                 screen.say(tables.verified_lines(found[-1:])[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,10 @@ def _short(value: Any) -> str:
     return text[:12] if len(text) == 64 else text
 
 
-def made_again(directory: RunDir, place: Path) -> Iterator[Event]:
+def made_again(directory: RunDir, place: Path, stop: Callable[[], bool]) -> Generator[Event, None, None]:
     """Train, judge, save and report once more, in a folder of its own: what happens. Raises UserError."""
     second = redo.again(directory, place, directory.path.name)
-    yield from run.go(second, run.reopen(second))
+    yield from run.go(second, run.reopen(second), stop)
 
 
 def compared(directory: RunDir, second: RunDir) -> Iterator[Check]:

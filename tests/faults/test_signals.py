@@ -144,6 +144,25 @@ def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(
     kills.goes_on_to(directory, whole)
 
 
+def test_a_signal_while_a_run_is_made_again_stops_it_after_the_update_at_hand(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(command(values, tmp_path / "runs"))
+    (directory,) = list_runs(tmp_path / "runs")
+    second = tmp_path / "second"
+
+    def work() -> None:
+        signals_itself("tunesmith.train.loop._gradients", 5, [signal.SIGINT])
+        cli.main(["reproduce", str(directory.path), "--keep", str(second)])
+
+    end = kills.in_child(work, tmp_path / "words")
+    assert end.code == 130, end.words
+    assert f"stopped; nothing was compared; {directory.path} is as it was" in end.words
+    assert "Traceback" not in end.words
+    assert kills.committed(RunDir(second / directory.path.name)) == 5
+
+
 def test_signals_at_any_time_end_in_a_clean_stop(
     request: pytest.FixtureRequest, values: dict[str, Any], whole: kills.Whole, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from mutants.mutant import Mutant
 
 _IN_READ_RIGHT = "tests/unit/data/test_read_right.py"
 _IN_CATALOG = "tests/unit/models/test_catalog.py"
+_IN_FOLDER = "tests/unit/models/test_folder.py"
 _IN_CONVERT = "tests/unit/models/test_convert.py"
 
 _READ = "A file is read right, or refused with the line and a way to mend it; nothing is guessed or dropped in silence."
@@ -262,7 +263,7 @@ MUTANTS = (
                 'for path in folder.iterdir() if path.is_file() and path.suffix != ".json"]',
             ),
         ),
-        tests=(f"{_IN_CATALOG}::test_a_folder_with_only_pickled_weights_is_refused",),
+        tests=(f"{_IN_FOLDER}::test_a_folder_with_only_pickled_weights_is_refused",),
     ),
     Mutant(
         name="any-checkpoint-is-trusted",
@@ -288,7 +289,7 @@ MUTANTS = (
                 "            if any(",
             ),
         ),
-        tests=(f"{_IN_CATALOG}::test_a_folder_that_brings_code_is_refused",),
+        tests=(f"{_IN_FOLDER}::test_a_folder_that_brings_code_is_refused",),
     ),
     Mutant(
         name="code-below-the-top-is-missed",
@@ -301,7 +302,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        tests=(f"{_IN_CATALOG}::test_code_is_found_however_deep_it_hides_in_a_config",),
+        tests=(f"{_IN_FOLDER}::test_code_is_found_however_deep_it_hides_in_a_config",),
     ),
     Mutant(
         name="code-of-the-tokenizer-is-missed",
@@ -314,7 +315,7 @@ MUTANTS = (
                 '    for path in [folder / "config.json"]:\n',
             ),
         ),
-        tests=(f"{_IN_CATALOG}::test_a_folder_that_brings_code_is_refused",),
+        tests=(f"{_IN_FOLDER}::test_a_folder_that_brings_code_is_refused",),
     ),
     Mutant(
         name="torn-weights-are-a-traceback",

@@ -56,6 +56,15 @@ _KINDS: dict[str, Kind] = {
 }
 """Model type -> kind, for a config whose class does not tell."""
 
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+)
+"""Configs that Transformers reads; others beside them may be lists (sentence-transformers' of its data is)."""
+
 
 def check(folder: Path, name: str) -> dict[str, Any]:
     """The config of a folder that may be opened. Raises ModelError for pickles, code and missing files."""
@@ -68,7 +77,7 @@ def check(folder: Path, name: str) -> dict[str, Any]:
     config: dict[str, Any] = _json(folder / "config.json")
     for path in sorted(folder.glob("*config.json")):
         said = _json(path)
-        if not isinstance(said, dict):
+        if path.name in _READ and not isinstance(said, dict):
             raise ModelError(f"the file is not a JSON object: {path.name}", where=str(path))
         if _brings_code(said):
             raise ModelError(
