@@ -37,7 +37,11 @@ class Verdict(Shape):
     high: float
     """95 % interval of the difference, by paired bootstrap."""
     p: float
-    """Two-sided p of an approximate randomization test on the same rows."""
+    """Two-sided, of a paired test on the same rows."""
+    test: str
+    """`approximate randomization`, or `McNemar, mid-p` where the metric is a share of rows."""
+    needed: int | None
+    """Rows that would tell a difference of this size four times out of five, where these did not."""
 
 
 class TokenCounts(Shape):

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tunesmith"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results"],
+    ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results", "reportshape"],
     ["metrics"],
     ["data"],
     ["doctor"],
     ["models"],
     ["written", "labelled", "retrieving"],
     ["tasks", "methods"],
-    ["train", "stats"],
+    ["train", "stats", "significance"],
     [
         "encoding",
         "prepare",

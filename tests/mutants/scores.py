@@ -243,7 +243,7 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "    if p < 0.05 and min(low * gain, high * gain) > 0:",
+                "    if p < LEVEL and min(low * gain, high * gain) > 0:",
                 "    if difference * gain > 0:",
             ),
         ),

@@ -26,6 +26,7 @@ def verdict_line(result: Shape) -> str:
         f"{word[verdict['outcome']]}: {verdict['metric']} went from {number(base['value'])} to "
         f"{number(tuned['value'])} on {tuned['n']:,} {split} rows (difference {verdict['difference']:+.3f}, "
         f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, p = {verdict['p']:.3f})."
+        + (f" A difference of this size needs about {verdict['needed']:,} rows to tell." if verdict["needed"] else "")
     )
 
 
