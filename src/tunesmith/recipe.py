@@ -6,28 +6,12 @@ Knows nothing of files (recipefile.py), of rows or of nets. Strict: an unknown k
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-NO_SWITCH: Final = (
-    "this key is no switch; `yes`, `no`, `on` and `off` are true or false in YAML unless they are in quotes"
-)
-
-
-class Section(BaseModel):
-    """A group of keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads `yes` and `on` as true, which would be taken for the number 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("no_switch", NO_SWITCH)
-        return value
+from tunesmith.evaluating import Evaluate
+from tunesmith.section import Section
 
 
 def _named(value: Any) -> Any:
@@ -325,28 +309,6 @@ class Train(Section):
         if self.steps is not None and self.epochs != Train.model_fields["epochs"].default:
             raise ValueError("`train.steps` and `train.epochs` contradict each other; keep one")
         return self
-
-
-class Evaluate(Section):
-    """When and on what the model is scored."""
-
-    every: int | None = Field(default=None, ge=1)
-    """Updates between two looks at the validation rows. None looks once an epoch."""
-
-    early_stopping: int | None = Field(default=None, ge=1)
-    """Looks without a better score after which training stops. None never stops early."""
-
-    limit: int | None = Field(default=None, ge=1)
-    """Most rows of each split that are scored: a fixed sample."""
-
-    answers: int = Field(default=20, ge=0)
-    """Most rows of a split for which a generating model writes answers (they are slow); losses use every row."""
-
-    compare: bool = True
-    """Score the untuned base and the cheap baselines on the same rows."""
-
-    verify: bool = True
-    """When the run ends, open the saved model as others would and hold a few rows against the tuned one."""
 
 
 class RunPlace(Section):

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from tunesmith import plugins
 from tunesmith.errors import RecipeError, RunError, did_you_mean
-from tunesmith.recipe import NO_SWITCH, Recipe
+from tunesmith.recipe import Recipe
+from tunesmith.section import NO_SWITCH
 
 Lines = dict[tuple[str, ...], int]
 _CLASSES = re.compile(r"valid dictionary or instance of \w+")

@@ -51,6 +51,8 @@ class Changed(Shape):
     broken: int
     both_right: int
     both_wrong: int
+    p: float | None
+    """Two-sided, that as many were fixed as broken (McNemar, mid-p); None where answers are not right or wrong."""
     rows: list[ChangedRow]
     """Of each kind some: the surest first."""
 

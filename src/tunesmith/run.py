@@ -15,6 +15,7 @@ from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RunError, TunesmithError, memory_told
 from tunesmith.events import Event, Finished, describe
+from tunesmith.evidence import fairness
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import (
     default_name,
@@ -48,6 +49,7 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
     recipe = prepared.recipe
     prepared.findings = diagnose(prepared, quick=True)
     refuse(prepared.findings, recipe.data.allow)
+    fairness.refuse(recipe, prepared.task, prepared.splits.rows[prepared.final_split])
     began = time.perf_counter()
     measured = fit.fit(
         prepared.model,

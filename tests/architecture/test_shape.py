@@ -12,7 +12,20 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tunesmith"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results", "reportshape"],
+    [
+        "errors",
+        "cache",
+        "contracts",
+        "plugins",
+        "recipe",
+        "recipefile",
+        "events",
+        "rundir",
+        "results",
+        "reportshape",
+        "section",
+        "evaluating",
+    ],
     ["metrics"],
     ["data"],
     ["doctor"],
@@ -28,6 +41,7 @@ LAYERS = [
         "scaling",
         "provenance",
         "judgement",
+        "evidence",
         "report",
         "promises",
         "attempt",
