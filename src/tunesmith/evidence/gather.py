@@ -69,7 +69,7 @@ def report(
     closer = prepared.recipe.evaluate.evidence
     made: dict[str, Any] = {
         **summed,
-        "headline_says": tables.verdict_line(summed),
+        "headline_says": "",
         "needed_rows": summed["verdict"]["needed"] if summed["verdict"] else None,
         "compared": compared.look(case),
         "changed": changed.look(case),
@@ -88,6 +88,7 @@ def report(
         "sums": run.json("receipt")["data_sha256"],
         "advice": [],
     }
+    made["headline_says"] = tables.verdict_line(made)
     made["advice"] = advice.look(_signs(case, prepared, made, plan))
     return made
 

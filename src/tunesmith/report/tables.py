@@ -22,11 +22,13 @@ def verdict_line(result: Shape) -> str:
         "hurt": "Tuning hurt",
         "unclear": "Not distinguishable at this test size",
     }
+    changed = result.get("changed")
+    worse = f"; {changed['broken']:,} rows got worse" if changed and changed["p"] is not None else ""
+    needed = f" You would need about {verdict['needed']:,} rows to tell." if verdict["needed"] else ""
     return (
         f"{word[verdict['outcome']]}: {verdict['metric']} went from {number(base['value'])} to "
         f"{number(tuned['value'])} on {tuned['n']:,} {split} rows (difference {verdict['difference']:+.3f}, "
-        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, p = {verdict['p']:.3f})."
-        + (f" A difference of this size needs about {verdict['needed']:,} rows to tell." if verdict["needed"] else "")
+        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, p = {verdict['p']:.3f}){worse}.{needed}"
     )
 
 

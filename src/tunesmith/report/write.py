@@ -71,7 +71,7 @@ def write(run: RunDir, prepared: Prepared, result: Judgement, report: dict[str, 
         run.report.mkdir(exist_ok=True)
         predictions.mkdir(exist_ok=True)
     write_bytes(predictions / f"{split}.jsonl", _predictions(rows, result))
-    write_bytes(run.report / "measures.safetensors", measures.pack(rows, result))
+    write_bytes(run.report / "measures.safetensors", measures.pack(prepared.task, rows, result))
     with guarded(run.report):
         plots.curves(list(run.events()), report["curves"]["watched"], run.report / "curves.png")
         if report["confusion"] is not None:
