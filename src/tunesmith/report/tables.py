@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 Shape = dict[str, Any]
@@ -59,8 +60,11 @@ def with_interval(score: Shape | None) -> str:
     return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
 
 
-def number(value: float) -> str:
-    """Three digits behind the point; large numbers fewer."""
+def number(value: float | None) -> str:
+    """Three digits behind the point; large numbers fewer. `-` for what is no number, or infinite."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    value = 0.0 if abs(value) < 0.0005 else value  # which would be -0.000
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
