@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def refuse_target(target: Path) -> None:
 def page(value: dict[str, Any], views: Sequence[RowView]) -> str:
     """The page of what `check --json` prints, and of some rows as the model sees them."""
     folder = _folder(value["files"])
-    filters = {
+    filters: dict[str, Callable[..., Any]] = {
         "thumbnail": thumbnail,
         "note": note_of,
         "pieces": pieces,

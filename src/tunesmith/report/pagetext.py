@@ -49,6 +49,8 @@ def visible(text: str) -> str:
     """A text without characters that would move, hide or colour what stands around them: each as its number. Those
     are control characters, marks of direction, halves of characters, which cannot be written at all, and the two that
     are none."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(f"⟨U+{ord(sign):04X}⟩" if _moves(sign) else sign for sign in text)
 
 
@@ -64,7 +66,7 @@ def count(number: float, name: str) -> str:
 def signed(value: float | None) -> str:
     """A difference, with its sign; `-` where there is none."""
     said = tables.number(value)
-    return f"+{said}" if value is not None and value > 0 and said != "-" else said
+    return f"+{said}" if value is not None and value > 0 and said not in ("-", "0.000") else said
 
 
 def chance(p: float | None) -> str:

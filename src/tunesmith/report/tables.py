@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Shape = dict[str, Any]
+Shape = Mapping[str, Any]
 
 
 def verdict_line(result: Shape) -> str:
@@ -68,7 +69,7 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def verified_lines(found: list[Shape]) -> list[str]:
+def verified_lines(found: Sequence[Shape]) -> list[str]:
     """What was verified, a line each."""
     words = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}
     return [f"{check['name']} {words[check['holds']]}: {check['said']}" for check in found]
