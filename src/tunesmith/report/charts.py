@@ -106,8 +106,11 @@ def _drawable(found: Part) -> bool:
     return found["n"] > 0 and all(finite(found[name]) for name in names)
 
 
-def coverage(points: Sequence[Part]) -> str:
-    """How good the answers are that are left when the less sure ones are not given."""
+def coverage(points: Sequence[Part]) -> str | None:
+    """How good the answers are that are left when the less sure ones are not given. None of fewer than two points."""
+    points = [point for point in points if finite(point["coverage"]) and finite(point["accuracy"])]
+    if len(points) < 2:
+        return None
     shown = [(point["coverage"], point["accuracy"]) for point in points]
     plot = Plot(
         Scale(0.0, 1.0, _LEFT, _RIGHT),

@@ -164,7 +164,7 @@ def calibration(report: Part) -> dict[str, Any] | None:
     ]
     lines, axis = drawn(errors, lambda one: _of(one["score"]), lambda one: "own" if one["name"] == "as saved" else "")
     return {**found, "errors": lines, "axis": axis, "diagram": charts.reliability(found),
-            "curve": charts.coverage(found["coverage"]) if len(found["coverage"]) > 1 else None}  # fmt: skip
+            "curve": charts.coverage(found["coverage"])}  # fmt: skip
 
 
 def slices(report: Part) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ say; nothing of the rows is markup; what is not known is left out."""
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import math
 import re
@@ -109,6 +110,12 @@ class Page(HTMLParser):
         return [[" ".join(cell.split()) for cell in row] for row in self.cells]
 
 
+@functools.cache
+def rendered(name: str) -> str:
+    """The page of a report that no test has changed."""
+    return pages.page(reports.valid(reports.ALL[name]()))
+
+
 def drawings(text: str) -> list[ET.Element]:
     """Every drawing of a page, read as XML."""
     return [ET.fromstring(found) for found in re.findall(r"<svg .*?</svg>", text, re.DOTALL)]
@@ -125,7 +132,7 @@ def changed_everywhere(value: Any, change: Callable[[Any], Any]) -> Any:
 
 @pytest.mark.parametrize("name", reports.ALL)
 def test_the_page_of_every_kind_of_report_is_whole_and_fetches_nothing(name: str) -> None:
-    text = pages.page(reports.valid(reports.ALL[name]()))
+    text = rendered(name)
     made = Page(text)
     assert text.startswith("<!doctype html>")
     assert {tag for tag, _ in made.elements} <= MARKUP
@@ -142,7 +149,7 @@ def test_the_page_of_every_kind_of_report_is_whole_and_fetches_nothing(name: str
 
 @pytest.mark.parametrize("name", reports.ALL)
 def test_every_drawing_is_well_formed_has_a_name_and_stays_inside_its_box(name: str) -> None:
-    found = drawings(pages.page(reports.ALL[name]()))
+    found = drawings(rendered(name))
     assert len(found) >= 2
     for drawing in found:
         assert drawing.get("aria-hidden") == "true" or (
@@ -158,7 +165,7 @@ def test_every_drawing_is_well_formed_has_a_name_and_stays_inside_its_box(name: 
 
 def test_every_score_difference_and_count_is_on_the_page_as_the_report_has_it() -> None:
     report = reports.classification()
-    made = Page(pages.page(report))
+    made = Page(rendered("classification"))
     lines = made.lines()
     for one in report["compared"]:
         shown = [row for row in lines if row[0].startswith(one["name"]) and len(row) == 6]
@@ -182,8 +189,7 @@ def test_every_score_difference_and_count_is_on_the_page_as_the_report_has_it() 
 
 
 def test_groups_beyond_the_first_twenty_are_folded_and_none_is_lost() -> None:
-    report = reports.classification()
-    text = pages.page(report)
+    report, text = reports.classification(), rendered("classification")
     (folded,) = re.findall(r"8 more groups</summary>(.*?)</details>", text, re.DOTALL)
     names = [found["value"] for found in report["fairness"][0]["groups"]]
     assert [f">{name}</th>" in folded for name in names] == [k >= 20 for k in range(28)]
@@ -279,11 +285,10 @@ def test_a_scale_of_shares_does_not_reach_beyond_them_and_one_value_has_room_aro
 @pytest.mark.parametrize("part", OPTIONAL)
 def test_what_is_not_known_has_no_heading(part: str) -> None:
     section = SECTION.get(part, part)
-    report = reports.classification()
-    assert section in Page(pages.page(report)).sections
-    without = Page(pages.page(reports.valid(report | {part: OPTIONAL[part]})))
-    assert section not in without.sections
-    assert without.sections.keys() == Page(pages.page(report)).sections.keys() - {section}
+    whole = Page(rendered("classification"))
+    assert section in whole.sections
+    without = Page(pages.page(reports.valid(reports.classification() | {part: OPTIONAL[part]})))
+    assert without.sections.keys() == whole.sections.keys() - {section}
 
 
 def test_the_least_report_has_its_score_and_its_cost_and_nothing_else() -> None:
@@ -312,7 +317,7 @@ def test_a_finding_of_no_number_does_not_hide_those_beside_it() -> None:
     report["curves"]["losses"][5] = math.nan
     made = pages.page(report)
     assert "0.812" in made and "[-, 0.832]" in made
-    assert len(drawings(made)) == len(drawings(pages.page(reports.classification())))
+    assert len(drawings(made)) == len(drawings(rendered("classification")))
 
 
 def hostile(report: dict[str, Any]) -> dict[str, Any]:
@@ -347,7 +352,7 @@ def test_what_rows_hold_is_never_markup(name: str) -> None:
 
 
 def test_the_policy_lets_the_pages_own_script_run_and_nothing_be_fetched() -> None:
-    text = pages.page(reports.classification())
+    text = rendered("classification")
     policy = next(said["content"] or "" for _, said in Page(text).elements if "http-equiv" in said)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     summed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -405,7 +410,7 @@ def test_a_change_of_the_recipe_is_yaml_that_reads_back() -> None:
         "train": {"epochs": 3, "weight_decay": 0.05},
         "method": {"name": "lora", "dropout": 0.1},
     }
-    assert "weight_decay: 0.05" in Page(pages.page(report)).text
+    assert "weight_decay: 0.05" in Page(rendered("classification")).text
     assert sections.nested({"a.b": 1, "a.c.d": 2, "e": None}) == {"a": {"b": 1, "c": {"d": 2}}, "e": None}
 
 
