@@ -18,6 +18,13 @@ def score(value: float, half: float = 0.02, n: int = 1000) -> Value:
     return {"value": value, "low": value - half, "high": value + half, "n": n}
 
 
+def verdict(
+    outcome: str, metric: str, difference: float, low: float, high: float, p: float, needed: int | None = None
+) -> Value:
+    told = {"outcome": outcome, "metric": metric, "difference": difference, "low": low, "high": high}
+    return told | {"p": p, "test": "approximate randomization", "needed": needed}
+
+
 def row(change: str, k: int = 0, **changes: Any) -> Value:
     right = {
         "fixed": ("billing", "delivery"),
@@ -186,14 +193,7 @@ def classification() -> Value:
         },
         "base": {"test": both["base"]},
         "baselines": {"most frequent": {"test": both["most frequent"]}, "tf-idf": {"test": both["tf-idf"]}},
-        "verdict": {
-            "outcome": "helped",
-            "metric": "macro_f1",
-            "difference": 0.071,
-            "low": 0.05,
-            "high": 0.092,
-            "p": 0.0004,
-        },
+        "verdict": verdict("helped", "macro_f1", 0.071, 0.05, 0.092, 0.0004),
         "headline_says": "Tuning helped: macro_f1 went from 0.812 to 0.883 on 1,000 test rows (difference +0.071, 95 % "
         "interval +0.050 to +0.092).",
         "compared": [
@@ -208,6 +208,7 @@ def classification() -> Value:
             "broken": 25,
             "both_right": 787,
             "both_wrong": 92,
+            "p": 0.0003,
             "rows": [row("fixed", k) for k in range(9)]
             + [row("broken", k) for k in range(7)]
             + [row("both wrong", k) for k in range(3)],
@@ -338,7 +339,9 @@ def classification() -> Value:
             "method": "lora",
             "rows": {"train": 8000, "validation": 1000, "test": 1000},
             "updates": 1500,
-            "trainable_share": 0.0123,
+            "learning_rate": 0.0002,
+            "parameters": 22_713_216,
+            "trainable": 279_374,
         },
         "licence": "Apache-2.0",
         "sums": SUMS,
@@ -377,6 +380,7 @@ def entities() -> Value:
                 "broken": 0,
                 "both_right": 0,
                 "both_wrong": 0,
+                "p": None,
                 "rows": [
                     row(
                         "other",
@@ -392,14 +396,7 @@ def entities() -> Value:
             "curves": curves(300, "entity_f1"),
         }
     )
-    made["verdict"] = {
-        "outcome": "helped",
-        "metric": "entity_f1",
-        "difference": 0.333,
-        "low": 0.3,
-        "high": 0.36,
-        "p": 0.0005,
-    }
+    made["verdict"] = verdict("helped", "entity_f1", 0.333, 0.3, 0.36, 0.0005)
     return made
 
 
@@ -408,7 +405,7 @@ def answers() -> Value:
     return slim("question-answering", "f1") | {
         "scores": {"test": {"f1": score(61.2, 2.1, 400), "exact_match": score(48.5, 2.4, 400)}},
         "base": {"test": {"f1": score(70.1, 2.0, 400), "exact_match": score(57.0, 2.4, 400)}},
-        "verdict": {"outcome": "hurt", "metric": "f1", "difference": -8.9, "low": -11.0, "high": -6.8, "p": 0.0001},
+        "verdict": verdict("hurt", "f1", -8.9, -11.0, -6.8, 0.0001),
         "headline_says": "Tuning hurt: f1 went from 70.1 to 61.2 on 400 test rows.",
         "compared": [
             compared("base", "base", 70.1, "hurt", own=61.2)
@@ -419,6 +416,7 @@ def answers() -> Value:
             "broken": 54,
             "both_right": 174,
             "both_wrong": 152,
+            "p": 0.0003,
             "rows": [
                 row(
                     kind,
@@ -443,14 +441,7 @@ def chat() -> Value:
         "higher_is_better": False,
         "scores": {"test": {"loss": score(1.412, 0.03, 220), "rouge_l": score(0.31, 0.02, 20)}},
         "base": {"test": {"loss": score(1.93, 0.04, 220), "rouge_l": score(0.22, 0.02, 20)}},
-        "verdict": {
-            "outcome": "helped",
-            "metric": "loss",
-            "difference": -0.518,
-            "low": -0.56,
-            "high": -0.47,
-            "p": 0.0001,
-        },
+        "verdict": verdict("helped", "loss", -0.518, -0.56, -0.47, 0.0001),
         "headline_says": "Tuning helped: loss went from 1.930 to 1.412 on 220 test rows.",
         "win_rate": score(0.86, 0.04, 220),
         "compared": [compared("base", "base", 1.93, own=1.412)],
@@ -459,6 +450,7 @@ def chat() -> Value:
             "broken": 0,
             "both_right": 0,
             "both_wrong": 0,
+            "p": None,
             "rows": [
                 row(
                     "other",
@@ -511,14 +503,7 @@ def unclear() -> Value:
     return slim() | {
         "scores": {"validation": {"macro_f1": score(0.71, 0.09, 60)}},
         "base": {"validation": {"macro_f1": score(0.69, 0.09, 60)}},
-        "verdict": {
-            "outcome": "unclear",
-            "metric": "macro_f1",
-            "difference": 0.02,
-            "low": -0.06,
-            "high": 0.1,
-            "p": 0.58,
-        },
+        "verdict": verdict("unclear", "macro_f1", 0.02, -0.06, 0.1, 0.58, needed=2400),
         "headline_says": "Not distinguishable: macro_f1 went from 0.690 to 0.710 on 60 validation rows.",
         "needed_rows": 2400,
         "compared": [

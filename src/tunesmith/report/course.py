@@ -17,8 +17,11 @@ Part = Mapping[str, Any]
 
 def settings(report: Part) -> list[tuple[str, str]]:
     """(what, how much) of what a reader wants to know first."""
-    made = []
-    for key, value in report["settings"].items():
+    made, found = [], dict(report["settings"])
+    learns, of = found.get("trainable"), found.get("parameters")
+    if isinstance(learns, int) and isinstance(of, int) and of:
+        found["trainable"] = f"{learns:,} ({percent(learns / of)})"
+    for key, value in found.items():
         said = _said(key, value)
         if said:
             made.append((key.replace("_", " "), said))

@@ -180,7 +180,7 @@ def _results(report: Part) -> list[str]:
     split = tables.final_split(report)
     lines = [
         "## Scores",
-        f"On {split} rows; brackets are 95 % bootstrap intervals, \\* is the headline.",
+        f"On {split} rows; brackets are 95 % intervals, \\* is the headline.",
         tables.markdown(shown),
     ]
     if report["compared"]:

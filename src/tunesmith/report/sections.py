@@ -32,6 +32,8 @@ _CHANGES = {
     "other": ("Answers side by side", "better or worse, not right or wrong"),
     "both right": ("Both right", "nothing changed"),
 }
+_ALONE = {"both right": ("Right", "the tuned model is right"), "both wrong": ("Wrong", "the tuned model is wrong")}
+"""The same where there is no base beside it."""
 _MAPPED = 30
 """Labels that a map of confusions shows; of more, the largest confusions are listed."""
 _CONFUSIONS = 25
@@ -57,7 +59,7 @@ def verdict(report: Part) -> dict[str, Any]:
         _OUTCOMES[report["verdict"]["outcome"]] if report["verdict"] else ("nothing to compare with", "none", "●")
     )
     more = []
-    if report["needed_rows"] is not None:
+    if report["needed_rows"] is not None and f"{report['needed_rows']:,} rows" not in report["headline_says"]:
         scored = tuned(report)
         had = f"; this test had {scored['n']:,}" if scored else ""
         more.append(f"About {report['needed_rows']:,} rows would tell a difference of this size{had}.")
@@ -113,14 +115,15 @@ def changed(report: Part) -> dict[str, Any] | None:
     if found is None:
         return None
     counts = {kind: found[kind.replace(" ", "_")] for kind in ("fixed", "broken", "both right", "both wrong")}
+    alone = not any(row["base"] is not None for row in found["rows"])
     groups = []
-    for kind, (title, meaning) in _CHANGES.items():
+    for kind, (title, meaning) in {**_CHANGES, **(_ALONE if alone else {})}.items():
         rows = [row for row in found["rows"] if row["change"] == kind]
         if rows:
             whole = counts.get(kind, len(rows))
             groups.append({"kind": kind, "title": title, "meaning": meaning, "rows": rows, "count": whole})
-    told = any(counts.values())
-    return {"counts": counts if told else None, "groups": groups} if told or groups else None
+    paired = found["p"] is not None and any(counts.values())
+    return {"counts": counts if paired else None, "p": found["p"], "groups": groups} if paired or groups else None
 
 
 def labels(report: Part) -> dict[str, Any] | None:

@@ -185,7 +185,7 @@ def test_every_score_difference_and_count_is_on_the_page_as_the_report_has_it() 
         assert f"{found['name']}: {found['said']}" in made.text
     for path, digest in report["sums"].items():
         assert [path.split("/")[-1], digest] in lines
-    assert "8,000 train, 1,000 validation, 1,000 test" in made.text and "1.2 %" in made.text
+    assert "8,000 train, 1,000 validation, 1,000 test" in made.text and "279,374 (1.2 %)" in made.text
 
 
 def test_groups_beyond_the_first_twenty_are_folded_and_none_is_lost() -> None:
@@ -382,6 +382,23 @@ def test_a_page_of_many_long_rows_and_labels_stays_small() -> None:
     assert len(text.encode()) < 2_000_000
     assert sum(row[0].startswith("label ") and len(row) == 6 for row in Page(text).lines()) == 1000
     assert "The largest 25 of 1,000 pairs" in text
+
+
+def test_rows_without_a_base_are_right_or_wrong_and_have_no_table_of_both() -> None:
+    report = reports.classification()
+    rows = [reports.row(kind, base=None) for kind in ("both right", "both wrong")]
+    report["changed"] = {"fixed": 0, "broken": 0, "both_right": 9, "both_wrong": 2, "p": None, "rows": rows}
+    made = Page(pages.page(reports.valid(report)))
+    assert "Right the tuned model is right" in made.text and "Wrong the tuned model is wrong" in made.text
+    assert "base right" not in made.text and "Both" not in made.sections["changed"]
+    assert "base" not in made.sections["changed"]
+
+
+def test_how_many_rows_would_tell_is_said_once() -> None:
+    report = reports.unclear()
+    assert Page(pages.page(report)).text.count("2,400 rows") == 1
+    report["headline_says"] += " You would need about 2,400 rows to tell."
+    assert Page(pages.page(report)).text.count("2,400 rows") == 1
 
 
 def test_of_many_labels_the_largest_confusions_are_listed() -> None:
