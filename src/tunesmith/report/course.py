@@ -116,7 +116,7 @@ def cost(report: Part) -> dict[str, Any]:
     facts = [
         ("time", duration(whole), "all phases together"),
         (f"{found['unit']} learned from", f"{tokens.get('real', 0):,}", _tokens(tokens, found["unit"])),
-        ("speed", f"{number(found['tokens_per_second'])} {found['unit']}/s", "of training, without padding"),
+        ("speed", f"{_speed(found['tokens_per_second'])} {found['unit']}/s", "of training, without padding"),
         ("peak memory", size(found["peak_memory_bytes"]), ""),
         *((f"{name} on disk", size(value), "") for name, value in found["bytes"].items()),
         ("energy", f"{number(found['watt_hours'])} Wh", found["energy"]),
@@ -125,9 +125,13 @@ def cost(report: Part) -> dict[str, Any]:
         at = f"at {number(found['rate'])} an hour" if finite(found["rate"]) else ""
         facts.append(("money", number(found["money"]), at))
     if finite(found["per_1000_rows"]):
-        speed = f"{number(found['rows_per_second'])} rows/s" if finite(found["rows_per_second"]) else ""
+        speed = f"{_speed(found['rows_per_second'])} rows/s" if finite(found["rows_per_second"]) else ""
         facts.append(("answering 1,000 rows", duration(found["per_1000_rows"]), speed))
     return {"phases": phases, "facts": facts}
+
+
+def _speed(value: float | None) -> str:
+    return f"{value:,.{0 if value >= 100 else 1}f}" if finite(value) else "-"
 
 
 def _tokens(tokens: Mapping[str, int], unit: str) -> str:

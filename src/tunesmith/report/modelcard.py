@@ -61,6 +61,7 @@ _LICENCES = frozenset(
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_DATA = re.compile(r"(?:hf://|datasets--)([\w.-]+?)(?:/|--)([\w.-]+)")
 _SIGNS = re.compile(r"([\\`*_\[\]#|~!])")
+_SPLITS = ("train", "validation", "valid", "val", "dev", "test")
 _WORST = 12
 """Slices and groups that are named."""
 _FILES = 20
@@ -126,7 +127,7 @@ def _index(report: Part) -> list[dict[str, Any]]:
         for name, score in report["scores"][split].items()
         if finite(score["value"])
     ]
-    names = _names(report) or [f"rows of {report['task']}"]
+    names = _data_set(report)
     result = {
         "task": {"type": _PIPELINES.get(report["task"], report["task"]), "name": report["task"]},
         "dataset": {"type": re.sub(r"[^a-z0-9.]+", "-", names[0].lower()), "name": ", ".join(names), "split": split},
@@ -141,9 +142,13 @@ def _in_words(name: str, score: Part) -> str:
     return f"{name}, {interval}, {count(score['n'], 'row')}"
 
 
-def _names(report: Part) -> list[str]:
-    """The files of rows, without where they lie."""
-    return list(dict.fromkeys(" ".join(visible(name).split()) for name, _, _ in course.files(report)))[:_FILES]
+def _data_set(report: Part) -> list[str]:
+    """What the rows are called: their files, or where these are named by split alone the folder that they are in."""
+    places = [Path(path) for path in report["sums"]]
+    if places and all(place.stem.partition(".")[0] in _SPLITS for place in places):
+        places = [place.parent for place in places]
+    names = dict.fromkeys(" ".join(visible(place.name).split()) for place in places)
+    return [name for name in names if name][:_FILES] or [f"rows of {report['task']}"]
 
 
 def _use(report: Part) -> list[str]:

@@ -62,6 +62,7 @@ def page(report: Mapping[str, Any]) -> str:
         "percent": pagetext.percent,
         "duration": pagetext.duration,
         "count": pagetext.count,
+        "basename": lambda path: Path(path).name or path,
         "whole": room.whole,
         "start": room.start,
     }

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tunesmith.report import charts, svg
-from tunesmith.report.pagetext import signed
-from tunesmith.report.tables import final_split, number, with_interval
+from tunesmith.report.pagetext import percent, signed
+from tunesmith.report.tables import final_split, number
 
 Part = Mapping[str, Any]
 Lines = list[dict[str, Any]]
@@ -65,8 +65,11 @@ def verdict(report: Part) -> dict[str, Any]:
         more.append(f"About {report['needed_rows']:,} rows would tell a difference of this size{had}.")
     wins = report["win_rate"]
     if wins:
-        more.append(f"The tuned model finds the reference likelier than the base does on a share of "
-                    f"{with_interval(wins)} of {wins['n']:,} rows.")  # fmt: skip
+        value, low, high = (percent(wins[name]) for name in ("value", "low", "high"))
+        more.append(
+            f"The tuned model finds the reference likelier than the base does on {value} [{low}, {high}] of "
+            f"{wins['n']:,} rows."
+        )
     return {"said": said, "tone": tone, "sign": sign, "more": more}
 
 

@@ -65,6 +65,16 @@ def test_the_metadata_names_the_base_model_as_the_hub_does_and_its_licence() -> 
     assert metadata(hub)["datasets"] == ["org/tickets"]
 
 
+def test_rows_are_called_by_their_files_or_where_these_are_named_by_split_by_their_folder() -> None:
+    def called(*paths: str) -> str:
+        made = metadata(reports.slim() | {"sums": dict.fromkeys(paths, "a" * 64)})
+        return str(made["model-index"][0]["results"][0]["dataset"]["name"])
+
+    assert called("in/tickets.csv", "in/more.csv") == "tickets.csv, more.csv"
+    assert called("/some/where/sst2/train.jsonl", "/some/where/sst2/test.jsonl.gz") == "sst2"
+    assert called("train.csv") == called() == "rows of text-classification"
+
+
 def test_a_folder_of_the_users_is_not_taken_for_a_model_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

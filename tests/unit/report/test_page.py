@@ -394,6 +394,16 @@ def test_rows_without_a_base_are_right_or_wrong_and_have_no_table_of_both() -> N
     assert "base" not in made.sections["changed"]
 
 
+def test_an_answer_of_nothing_is_said_to_be_nothing_and_long_ones_are_folded() -> None:
+    report = reports.chat()
+    report["changed"]["rows"][0] |= {"tuned": " \n", "text": "long " * 100}
+    text = pages.page(report)
+    assert text.count('<span class="faint">nothing</span>') == 1
+    (folded,) = re.findall(r'<details class="long">(?:(?!</details>).)*long long.*?</details>', text, re.DOTALL)
+    assert folded.count("long ") >= 100 + 43
+    assert "86.0 % [82.0 %, 90.0 %] of 220 rows" in Page(text).text
+
+
 def test_how_many_rows_would_tell_is_said_once() -> None:
     report = reports.unclear()
     assert Page(pages.page(report)).text.count("2,400 rows") == 1
