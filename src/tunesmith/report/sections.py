@@ -201,7 +201,7 @@ def _odd(group: Part) -> str:
     """What a gap means, where it is there."""
     if not group["odd"] or not svg.finite(group["gap"]):
         return ""
-    return "higher" if group["gap"] > 0 else "lower"
+    return "higher than the others" if group["gap"] > 0 else "lower than the others"
 
 
 def kept(report: Part) -> dict[str, Any] | None:
