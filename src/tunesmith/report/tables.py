@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Shape = dict[str, Any]
+Shape = Mapping[str, Any]
 
 
 def verdict_line(result: Shape) -> str:
@@ -59,12 +61,15 @@ def with_interval(score: Shape | None) -> str:
     return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
 
 
-def number(value: float) -> str:
-    """Three digits behind the point; large numbers fewer."""
+def number(value: float | None) -> str:
+    """Three digits behind the point; large numbers fewer. `-` for what is no number, or infinite."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    value = 0.0 if abs(value) < 0.0005 else value  # which would be -0.000
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def verified_lines(found: list[Shape]) -> list[str]:
+def verified_lines(found: Sequence[Shape]) -> list[str]:
     """What was verified, a line each."""
     words = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}
     return [f"{check['name']} {words[check['holds']]}: {check['said']}" for check in found]
