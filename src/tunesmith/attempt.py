@@ -22,6 +22,7 @@ from tunesmith.models import adapted, matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, untuned
 from tunesmith.provenance import task_json
+from tunesmith.report import modelcard
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, write_json
 from tunesmith.train import checkpoint, fit, trunk
@@ -286,7 +287,7 @@ def _conclude(state: State) -> Iterator[Event]:
         whole,
         run.model,
         getattr(task, "labels", ()),
-        write_report.card(report, prepared.source.licence),
+        modelcard.card(report),
         recipefile.task_as_json(report["task"], task.portable(model)),
     )
     if recipe.evaluate.verify:

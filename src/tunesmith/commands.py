@@ -132,15 +132,14 @@ def _show(screen: Screen, made: RunDir) -> int:
         return int(failed)
     screen.say()
     screen.table(tables.comparison(report))
-    screen.say("* headline; brackets are 95 % bootstrap intervals\n")
+    screen.say("* headline; brackets are 95 % intervals\n")
     screen.say(tables.verdict_line(report))
     for note in report["notes"]:
         screen.say(f"note: {note}")
     for line in tables.verified_lines(report["verified"]):
         screen.say(line)
-    screen.say(
-        f"\nreport  {made.report / 'report.md'}\nmodel   {made.model}\nuse it  tunesmith predict {made.path} --text ..."
-    )
+    screen.say(f"\nreport  {made.report / 'index.html'}\nmodel   {made.model}")
+    screen.say(f"use it  tunesmith predict {made.path} --text ...")
     return int(failed)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from tunesmith.contracts import Row
 from tunesmith.judgement import Judgement, as_json, headline
 from tunesmith.prepare import Prepared
-from tunesmith.report import measures, plots, tables, text
+from tunesmith.report import measures, page, plots, text
 from tunesmith.rundir import RunDir, guarded, write_bytes, write_json
 from tunesmith.train.checkpoint import Progress
 
@@ -83,6 +82,7 @@ def write(run: RunDir, prepared: Prepared, result: Judgement, report: dict[str, 
 def put(run: RunDir, report: dict[str, Any]) -> None:
     """Write what is made of a report, then the report itself."""
     write_bytes(run.report / "report.md", text.markdown(report).encode())
+    write_bytes(run.report / "index.html", page.page(report).encode())
     write_json(run.report / "report.json", report)
 
 
@@ -99,18 +99,3 @@ def _predictions(rows: Sequence[Row], result: Judgement) -> bytes:
 
 def _plain(row: Row) -> dict[str, Any]:
     return {key: value for key, value in row.values.items() if key not in ("label_type", "image_sha256")}
-
-
-def card(summed: dict[str, Any], licence: str | None) -> str:
-    """The saved model's README: metadata header, what it does, its scores, how it was made."""
-    header = ["---", "library_name: tunesmith", f"tags: [{summed['task']}]"]
-    if licence:
-        header.append(f"base_model_licence: {licence}")
-    body = [
-        f"# {Path(summed['run']).name}",
-        tables.verdict_line(summed),
-        tables.markdown(tables.comparison(summed)),
-        "Intervals are 95 % bootstrap intervals over rows. Tuned with Tunesmith; the run directory beside this "
-        "folder holds the recipe, the receipt and the report.",
-    ]
-    return "\n".join([*header, "---"]) + "\n\n" + "\n\n".join(body) + "\n"
