@@ -16,7 +16,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.train.evaluate import Judged, judge, judge_answers, settle
 
 Scores = dict[str, dict[str, Score]]
-_MOST = 100_000
+MOST = 100_000
 """Training rows that base and baselines learn from: their words of more rows would not fit in memory."""
 
 
@@ -75,7 +75,7 @@ def compare(
 ) -> Iterator[str]:
     """Add base, baselines and verdict to a judgement; yields what it is about to do. The base is fitted on the training
     rows, and settled on the validation rows, as the tuned model was; then it is shown to `visit`."""
-    train = sample(splits["train"], _MOST)
+    train = sample(splits["train"], MOST)
     split = judgement.split
     yield "base: the untuned model on the same rows"
     model = untuned(task, recipe, source, train)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tunesmith import results
 from tunesmith.results import Result, ScoreShape, Shape
 
 
@@ -338,3 +339,7 @@ class Report(Result):
     """Of the base model."""
     sums: dict[str, str]
     """File of rows -> its sha256."""
+
+
+SHAPES: dict[str, type[Shape]] = {**results.SHAPES, "report": Report}
+"""All that `--json` prints, by command."""

@@ -146,6 +146,43 @@ class Blend(Shape):
     saved: SavedBlend | None
 
 
+class Beside(Shape):
+    """A run among others, on the rows that all were scored on."""
+
+    run: str
+    score: ScoreShape
+
+
+class RunAgainst(Shape):
+    """A run against the first one."""
+
+    name: str
+    kind: Literal["run"]
+    score: ScoreShape
+    difference: float
+    """This run minus the first, on the headline."""
+    low: float
+    high: float
+    p: float
+    test: str
+    corrected: float
+    """p among all of these (Holm 1979)."""
+    outcome: Literal["helped", "hurt", "unclear"]
+    """`helped` where this run is better than the first."""
+
+
+class Comparison(Shape):
+    """Printed by `compare`."""
+
+    headline: str
+    higher_is_better: bool
+    rows: int
+    """Rows that all runs were scored on."""
+    runs: list[Beside]
+    against: list[RunAgainst]
+    """Each other run against the first."""
+
+
 class Spot(Shape):
     """A row of a file."""
 
@@ -279,6 +316,7 @@ SHAPES: dict[str, type[Shape]] = {
     "runs": Runs,
     "models": Models,
     "blend": Blend,
+    "compare": Comparison,
     "verify": Verify,
     "reproduce": Reproduced,
     "licences": Licences,

@@ -42,6 +42,7 @@ LAYERS = [
         "provenance",
         "judgement",
         "evidence",
+        "comparing",
         "report",
         "promises",
         "attempt",
@@ -53,7 +54,7 @@ LAYERS = [
         "blending",
         "checkup",
     ],
-    ["commands", "listings", "licences", "asked", "console", "cli", "__init__", "__main__"],
+    ["commands", "reporting", "listings", "licences", "asked", "console", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
