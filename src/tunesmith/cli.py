@@ -20,7 +20,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 
 SCHEMAS = (
-    "recipe", "result", "check", "runs", "models", "blend", "compare", "report", "verify", "reproduce", "licences",
+    "recipe", "result", "repeated", "check", "runs", "models", "blend", "compare", "report", "verify", "reproduce",
+    "licences",
 )  # fmt: skip
 """What `schema` can print: the recipe, and what commands print with `--json`."""
 

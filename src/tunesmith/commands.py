@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith import repeating
 from tunesmith.asked import read_recipe
 from tunesmith.console import Screen
 from tunesmith.errors import RunError, Stopped
 from tunesmith.rundir import RunDir, finished_run, open_run
+from tunesmith.stopping import stoppable, told
 
 if TYPE_CHECKING:
     from tunesmith.prepare import Prepared
@@ -27,7 +28,9 @@ def train(
     """Prepare, make the run, train, report."""
     screen = _heard(screen)
     recipe, text = read_recipe(screen, what, task, method, overrides)
-    with _told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
+    if recipe.evaluate.folds is not None or recipe.evaluate.seeds > 1:
+        return repeating.train(screen, recipe, text)
+    with told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
         from tunesmith import run
 
         made, prepared = run.begin(recipe, text, sys.argv, screen.say, ranks)
@@ -36,9 +39,11 @@ def train(
 
 def resume(screen: Screen, path: Path) -> int:
     """Go on, or say that there is nothing left to do."""
+    if repeating.is_folder(path):
+        return repeating.resume(screen, path)
     open_run(path)
     screen = _heard(screen)
-    with _told(_how_to_go_on(path)), _together() as ranks:
+    with told(_how_to_go_on(path)), _together() as ranks:
         from tunesmith import run
 
         made, prepared = run.resume(path, screen.say, ranks)
@@ -71,8 +76,8 @@ def _follow(screen: Screen, made: RunDir, prepared: Prepared, ranks: Ranks) -> i
     from tunesmith.events import Finished
 
     with (
-        _told(_how_to_go_on(made.path)),
-        _stoppable(screen) as wish,
+        told(_how_to_go_on(made.path)),
+        stoppable(screen) as wish,
         closing(run.go(made, prepared, lambda: wish() is not None, ranks)) as events,
     ):
         last = screen.follow(events, lambda: wish() is not None)
@@ -87,37 +92,6 @@ def _follow(screen: Screen, made: RunDir, prepared: Prepared, ranks: Ranks) -> i
 
 def _how_to_go_on(path: Path) -> str:
     return f"`tunesmith resume {path}` goes on with it"
-
-
-@contextmanager
-def _told(hint: str) -> Iterator[None]:
-    """A stop says how to go on; what was said further within is nearer."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise Stopped(getattr(stop, "number", signal.SIGINT), getattr(stop, "hint", None) or hint) from None
-
-
-@contextmanager
-def _stoppable(screen: Screen) -> Iterator[Callable[[], int | None]]:
-    """Ctrl-C and SIGTERM become a wish to stop when the work at hand is saved; a second one stops at once."""
-    wishes: list[int] = []
-
-    def wish(number: int, _: Any) -> None:
-        if wishes:
-            raise Stopped(number)
-        wishes.append(number)
-        with suppress(RuntimeError):  # it came while a line was printed
-            screen.say("stopping when the work at hand is saved; once more stops at once")
-
-    old = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: wishes[0] if wishes else None
-    except KeyboardInterrupt as stop:
-        raise Stopped(wishes[0] if wishes else signal.SIGINT) from stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _show(screen: Screen, made: RunDir) -> int:
@@ -258,8 +232,8 @@ def reproduce(screen: Screen, path: Path, keep: Path | None) -> int:
         place = Path(tempfile.mkdtemp(prefix="tunesmith-reproduce-")) if keep is None else keep
         try:
             with (
-                _told(f"nothing was compared; {path} is as it was"),
-                _stoppable(screen) as wish,
+                told(f"nothing was compared; {path} is as it was"),
+                stoppable(screen) as wish,
                 closing(redone.made_again(directory, place, lambda: wish() is not None)) as events,
             ):
                 screen.follow(events, lambda: wish() is not None)

@@ -66,5 +66,11 @@ class Evaluate(Section):
     money: float | None = Field(default=None, ge=0)
     """What this machine costs an hour, for the report."""
 
+    folds: int | None = Field(default=None, ge=2, le=100)
+    """Train so many times, each with another part of the rows as test: every row is tested once."""
+
+    seeds: int = Field(default=1, ge=1, le=100)
+    """Train so many times with other seeds, and say how far the score moves by itself."""
+
     verify: bool = True
     """When the run ends, open the saved model as others would and hold a few rows against the tuned one."""

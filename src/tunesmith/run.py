@@ -71,7 +71,7 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
         "plan.json": plan_json(prepared, measured, prepared.trunk_plan()),
     }
     place = recipe.run
-    return create(Path(place.dir), place.name or default_name(prepared), files)
+    return create(Path(place.dir), place.name or default_name(recipe, prepared.source), files)
 
 
 def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:

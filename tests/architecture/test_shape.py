@@ -43,6 +43,7 @@ LAYERS = [
         "judgement",
         "evidence",
         "comparing",
+        "repeated",
         "report",
         "promises",
         "attempt",
@@ -54,7 +55,19 @@ LAYERS = [
         "blending",
         "checkup",
     ],
-    ["commands", "reporting", "listings", "licences", "asked", "console", "cli", "__init__", "__main__"],
+    [
+        "commands",
+        "reporting",
+        "repeating",
+        "stopping",
+        "listings",
+        "licences",
+        "asked",
+        "console",
+        "cli",
+        "__init__",
+        "__main__",
+    ],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
