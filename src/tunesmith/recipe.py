@@ -6,28 +6,12 @@ Knows nothing of files (recipefile.py), of rows or of nets. Strict: an unknown k
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-NO_SWITCH: Final = (
-    "this key is no switch; `yes`, `no`, `on` and `off` are true or false in YAML unless they are in quotes"
-)
-
-
-class Section(BaseModel):
-    """A group of keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads `yes` and `on` as true, which would be taken for the number 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("no_switch", NO_SWITCH)
-        return value
+from tunesmith.searchspace import Search, as_search
+from tunesmith.section import Section
 
 
 def _named(value: Any) -> Any:
@@ -382,6 +366,9 @@ class Recipe(Section):
 
     run: RunPlace = RunPlace()
     """Where the run is written."""
+
+    search: Annotated[Search, BeforeValidator(as_search)] | None = None
+    """What `tunesmith search` tries, and how: `auto`, or the keys below."""
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Recipe:

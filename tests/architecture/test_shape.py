@@ -12,7 +12,19 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tunesmith"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    ["errors", "cache", "contracts", "plugins", "recipe", "recipefile", "events", "rundir", "results"],
+    [
+        "errors",
+        "cache",
+        "contracts",
+        "plugins",
+        "recipe",
+        "recipefile",
+        "events",
+        "rundir",
+        "results",
+        "section",
+        "searchspace",
+    ],
     ["metrics"],
     ["data"],
     ["doctor"],
@@ -38,8 +50,9 @@ LAYERS = [
         "predictor",
         "blending",
         "checkup",
+        "search",
     ],
-    ["commands", "listings", "licences", "asked", "console", "cli", "__init__", "__main__"],
+    ["commands", "listings", "licences", "asked", "searching", "console", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
