@@ -36,6 +36,8 @@ from tunesmith.train.shape import thaw_of
 from tunesmith.train.trunk import TrunkPlan, decide
 
 Say = Callable[[str], None]
+Encode = Callable[[str, Task, Sequence[Row], Model], tuple[Sequence[list[Example]], tuple[Refused, ...]]]
+"""Name of a task, the task, rows, a model -> the examples of each row, and the rows that were refused."""
 _CONVOLUTIONS = 25.0
 """Convolutional nets take, and need, larger steps than transformers."""
 _METHODS = {"encoder": "full", "decoder": "lora", "encoder-decoder": "full", "vision": "full"}
@@ -219,8 +221,30 @@ def _needs_columns(recipe: Recipe) -> bool:
     return bool(wanted - set(recipe.column_map()))
 
 
+def build(recipe: Recipe, task: Task, source: Source) -> Model:
+    """The pretrained net with the task's head."""
+    return task.build(source, recipe, recipe.train.seed)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How what takes long is come by. A search hands in its own, which do each thing once for all its trials."""
+
+    rows: Callable[[Recipe, Task], Splits] = splits.load
+    net: Callable[[Recipe, Task, Source], Model] = build
+    """A net that is the caller's own, to be changed."""
+    examples: Encode = encoding.encode
+
+
+PLAIN = Ways()
+
+
 def prepare(
-    recipe: Recipe, say: Say = lambda _: None, *, precision: Literal["auto", "fp32", "bf16"] | None = None
+    recipe: Recipe,
+    say: Say = lambda _: None,
+    *,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    ways: Ways = PLAIN,
 ) -> Prepared:
     """Read the rows, load the net, apply the method, encode. Raises UserError; writes nothing.
 
@@ -232,9 +256,9 @@ def prepare(
     began = time.perf_counter()
     settle_process()
     recipe, task, method, source = resolve(recipe, say)
-    found = splits.load(recipe, task)
+    found = ways.rows(recipe, task)
     read = time.perf_counter()
-    model = found.task.build(source, recipe, recipe.train.seed)
+    model = ways.net(recipe, found.task, source)
     if recipe.model.head == "probe":
         if not found.task.probed:
             raise RecipeError("the task has no probe to start from", where="model.head", hint="leave it out")
@@ -266,7 +290,7 @@ def prepare(
         _refuse_noise(model)
         model.noise = recipe.train.noise
     loaded = time.perf_counter()
-    found, encoded = encode_all(recipe, found, model)
+    found, encoded = encode_all(recipe, found, model, ways.examples)
     if model.family != "vision":
         model.narrow_vocabulary(tokens.used_ids(encoded["train"]))
     if precision_of(precision or recipe.train.precision, model.device) == "bf16":
@@ -295,7 +319,7 @@ def _refuse_late(prepared: Prepared) -> None:
 
 def untuned(recipe: Recipe, task: Task, method: Method, source: Source) -> Model:
     """The net of a run as it was before its first update, but for a head that began as the probe."""
-    model = task.build(source, recipe, recipe.train.seed)
+    model = build(recipe, task, source)
     method.apply(model, recipe.train.seed)
     learn_new_tokens(model)
     freeze(model, recipe.train.freeze)
@@ -340,13 +364,15 @@ def gather(found: Splits, model: Model) -> Splits:
     return replace(found, rows=rows)
 
 
-def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dict[str, Sequence[list[Example]]]]:
+def encode_all(
+    recipe: Recipe, found: Splits, model: Model, encode: Encode = encoding.encode
+) -> tuple[Splits, dict[str, Sequence[list[Example]]]]:
     """Encode every row; rows that the model cannot take are refused, or set aside where the recipe says so."""
     assert recipe.task is not None
     rows, bad = dict(found.rows), dict(found.bad)
     encoded: dict[str, Sequence[list[Example]]] = {}
     for name, part in found.rows.items():
-        encoded[name], lost = encoding.encode(recipe.task.name, found.task, part, model)
+        encoded[name], lost = encode(recipe.task.name, found.task, part, model)
         kept, refused = part_refused(part, lost)
         if refused and recipe.data.bad_rows == "stop":
             refuse_bad(refused)

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from tunesmith import recipefile
 from tunesmith.attempt import State, work
 from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
-from tunesmith.errors import RunError, TunesmithError, memory_told
+from tunesmith.errors import RecipeError, RunError, TunesmithError, memory_told
 from tunesmith.events import Event, Finished, describe
-from tunesmith.prepare import Prepared, Say, prepare
+from tunesmith.prepare import PLAIN, Prepared, Say, Ways, prepare
 from tunesmith.provenance import (
     default_name,
     differences,
@@ -34,11 +35,22 @@ from tunesmith.train.ranks import ALONE, Ranks
 
 
 def begin(
-    recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None, ranks: Ranks = ALONE
+    recipe: Recipe,
+    text: str | None,
+    command: list[str],
+    say: Say = lambda _: None,
+    ranks: Ranks = ALONE,
+    ways: Ways = PLAIN,
 ) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
+    if recipe.search is not None:
+        raise RecipeError(
+            "the recipe has a `search`, and this trains one model",
+            where="search",
+            hint="`tunesmith search RECIPE` does what it says; or take `search` out",
+        )
     refuse_unknown(recipe.data.allow)
-    prepared = ranks.in_turn(lambda: prepare(recipe, say))
+    prepared = ranks.in_turn(lambda: prepare(recipe, say, ways=ways))
     path = ranks.from_first(lambda: str(_make(prepared, text, command, ranks).path))
     return RunDir(Path(path)), prepared
 
@@ -48,6 +60,22 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
     recipe = prepared.recipe
     prepared.findings = diagnose(prepared, quick=True)
     refuse(prepared.findings, recipe.data.allow)
+    plan = plan_of(prepared, ranks)
+    files = {
+        "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(prepared.recipe),
+        "resolved.json": prepared.recipe.model_dump(mode="json"),
+        "receipt.json": receipt(prepared, command),
+        "data.json": prepared.splits.describe(),
+        "task.json": task_json(prepared),
+        "plan.json": plan,
+    }
+    place = recipe.run
+    return create(Path(place.dir), place.name or default_name(prepared), files)
+
+
+def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Measure, and decide by it: what `plan.json` holds. The net and the generators are left as found."""
+    recipe = prepared.recipe
     began = time.perf_counter()
     measured = fit.fit(
         prepared.model,
@@ -60,16 +88,7 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
     )
     prepared.peak_bytes = measured.before_bytes
     prepared.seconds["measure"] = time.perf_counter() - began
-    files = {
-        "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(prepared.recipe),
-        "resolved.json": prepared.recipe.model_dump(mode="json"),
-        "receipt.json": receipt(prepared, command),
-        "data.json": prepared.splits.describe(),
-        "task.json": task_json(prepared),
-        "plan.json": plan_json(prepared, measured, prepared.trunk_plan()),
-    }
-    place = recipe.run
-    return create(Path(place.dir), place.name or default_name(prepared), files)
+    return plan_json(prepared, measured, prepared.trunk_plan())
 
 
 def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:
