@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tunesmith import asked, commands, listings
+from tunesmith import asked, commands, listings, searching
 from tunesmith.console import Screen
 from tunesmith.errors import Stopped, TunesmithError, memory_told
 
@@ -37,6 +37,15 @@ def train(
 ) -> int:
     """Tune a model by a recipe, or bare: `tunesmith train minilm tickets.csv`."""
     return commands.train(Screen(as_json=as_json), what, task, method, overrides)
+
+
+@app.command()
+@click.argument("what", type=click.Path(path_type=Path), metavar="RECIPE | FOLDER")
+@SET
+@JSON
+def search(what: Path, overrides: tuple[str, ...], as_json: bool) -> int:
+    """Try the space of a recipe's `search`, and run its winner; the same again goes on, also beside another process."""
+    return searching.search(Screen(as_json=as_json), what, overrides)
 
 
 @app.command()
@@ -165,7 +174,9 @@ def init(file: Path, model: str | None, output: Path) -> int:
 @app.command()
 @click.argument(
     "what",
-    type=click.Choice(["recipe", "result", "check", "runs", "models", "blend", "verify", "reproduce", "licences"]),
+    type=click.Choice(
+        ["recipe", "result", "check", "runs", "models", "blend", "verify", "reproduce", "licences", "search"]
+    ),
     default="recipe",
 )
 def schema(what: str) -> int:

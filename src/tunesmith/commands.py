@@ -27,7 +27,7 @@ def train(
     """Prepare, make the run, train, report."""
     screen = _heard(screen)
     recipe, text = read_recipe(screen, what, task, method, overrides)
-    with _told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
+    with told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
         from tunesmith import run
 
         made, prepared = run.begin(recipe, text, sys.argv, screen.say, ranks)
@@ -38,7 +38,7 @@ def resume(screen: Screen, path: Path) -> int:
     """Go on, or say that there is nothing left to do."""
     open_run(path)
     screen = _heard(screen)
-    with _told(_how_to_go_on(path)), _together() as ranks:
+    with told(_how_to_go_on(path)), _together() as ranks:
         from tunesmith import run
 
         made, prepared = run.resume(path, screen.say, ranks)
@@ -71,8 +71,8 @@ def _follow(screen: Screen, made: RunDir, prepared: Prepared, ranks: Ranks) -> i
     from tunesmith.events import Finished
 
     with (
-        _told(_how_to_go_on(made.path)),
-        _stoppable(screen) as wish,
+        told(_how_to_go_on(made.path)),
+        stoppable(screen) as wish,
         closing(run.go(made, prepared, lambda: wish() is not None, ranks)) as events,
     ):
         last = screen.follow(events, lambda: wish() is not None)
@@ -90,7 +90,7 @@ def _how_to_go_on(path: Path) -> str:
 
 
 @contextmanager
-def _told(hint: str) -> Iterator[None]:
+def told(hint: str) -> Iterator[None]:
     """A stop says how to go on; what was said further within is nearer."""
     try:
         yield
@@ -99,7 +99,7 @@ def _told(hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def _stoppable(screen: Screen) -> Iterator[Callable[[], int | None]]:
+def stoppable(screen: Screen) -> Iterator[Callable[[], int | None]]:
     """Ctrl-C and SIGTERM become a wish to stop when the work at hand is saved; a second one stops at once."""
     wishes: list[int] = []
 
@@ -259,8 +259,8 @@ def reproduce(screen: Screen, path: Path, keep: Path | None) -> int:
         place = Path(tempfile.mkdtemp(prefix="tunesmith-reproduce-")) if keep is None else keep
         try:
             with (
-                _told(f"nothing was compared; {path} is as it was"),
-                _stoppable(screen) as wish,
+                told(f"nothing was compared; {path} is as it was"),
+                stoppable(screen) as wish,
                 closing(redone.made_again(directory, place, lambda: wish() is not None)) as events,
             ):
                 screen.follow(events, lambda: wish() is not None)
