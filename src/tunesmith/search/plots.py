@@ -12,6 +12,9 @@ from tunesmith.report.plots import INK, SECOND
 if TYPE_CHECKING:
     from tunesmith.search.study import Line, Study
 
+_BELOW = -0.15
+"""Where a line passes an axis that it has no value on."""
+
 
 def all_of(
     study: Study, lines: Sequence[Line], metric: str, importances: Mapping[str, float], folder: Path
@@ -61,7 +64,7 @@ def importance(importances: Mapping[str, float], path: Path) -> None:
 
 
 def coordinates(lines: Sequence[Line], metric: str, logs: set[str], path: Path) -> None:
-    """A line a trial over an axis a parameter, shaded by its score; a trial that lacks a parameter has a gap there."""
+    """A line a trial over an axis a parameter, shaded by its score; one that lacks the parameter passes below it."""
     import numpy as np
 
     names = list(dict.fromkeys(name for line in lines for name in line.params))
@@ -83,18 +86,19 @@ def coordinates(lines: Sequence[Line], metric: str, logs: set[str], path: Path) 
 
 
 def _places(values: Sequence[Any], log: bool) -> tuple[list[float], list[tuple[float, str]]]:
-    """Heights from 0 to 1 (no number where there is no value), and the labels of the axis with theirs."""
+    """Heights from 0 to 1 (below, where there is no value), and the labels of the axis with theirs."""
     there = [value for value in values if value is not None]
+    none = [(_BELOW, "none")] if len(there) < len(values) else []
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in there):
         scaled = [math.log(value) if log else float(value) for value in there]
         low, high = min(scaled), max(scaled)
         width = (high - low) or 1.0
-        heights = [float("nan") if v is None else ((math.log(v) if log else v) - low) / width for v in values]
-        return heights, [(0.0, f"{min(there):.3g}"), (1.0, f"{max(there):.3g}")]
-    names = sorted({str(value) for value in values if value is not None})
+        heights = [_BELOW if v is None else ((math.log(v) if log else v) - low) / width for v in values]
+        return heights, [*none, (0.0, f"{min(there):.3g}"), (1.0, f"{max(there):.3g}")]
+    names = sorted({str(value) for value in there})
     step = 1.0 / max(len(names) - 1, 1)
-    heights = [float("nan") if value is None else names.index(str(value)) * step for value in values]
-    return heights, [(number * step, name) for number, name in enumerate(names)]
+    heights = [_BELOW if value is None else names.index(str(value)) * step for value in values]
+    return heights, [*none, *((number * step, name) for number, name in enumerate(names))]
 
 
 def _shade(share: float) -> Any:

@@ -161,7 +161,7 @@ def sentences(summed: dict[str, Any]) -> list[str]:
     if found is not None:
         chose, fresh = with_interval(found["chose"]), with_interval(found["fresh"])
         said.append(
-            f"the choice flatters by {found['by']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]: "
+            f"optimism of the choice {found['by']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]: "
             f"{chose} on the rows that chose, {fresh} on rows that chose nothing ({found['rows']})"
         )
     if summed["seeds"] is not None:

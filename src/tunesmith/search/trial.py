@@ -36,6 +36,8 @@ from tunesmith.train.trunk import TrunkPlan
 
 Prune = Callable[[float, float], bool]
 """Share of the updates that are done, the score after them -> whether the trial has fallen behind."""
+_LARGE = 2**25
+"""Bytes of a net that are worth the third of a second that it takes to look for what nothing holds any more."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,11 @@ def run_trial(
     Raises UserError for a recipe that cannot be, NotFinite and OutOfMemory for what happened to it.
     """
     began = time.perf_counter()
+    size = 0
     try:
         with memory_told():
             prepared = shared.prepare(recipe)
+            size = sum(parameter.nbytes for parameter in prepared.model.net.parameters())
             plan = plan_of(prepared)
             rows = prepared.splits.rows["validation"]
             chosen, others = (rows, ()) if prepared.final_split == "test" else halves(rows)
@@ -114,7 +118,8 @@ def run_trial(
                 prepared, plan, shared, prune, _Looker(prepared, chosen, others if keep else ())
             )
     finally:
-        gc.collect()  # nets hold themselves in circles
+        if size > _LARGE:
+            gc.collect()  # nets may hold themselves in circles
     return replace(outcome, seconds=time.perf_counter() - began)
 
 
