@@ -14,7 +14,7 @@ import numpy as np
 
 from tunesmith import encoding, plugins
 from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
-from tunesmith.data import infer, sources, splits, tokens
+from tunesmith.data import infer, sources, tokens
 from tunesmith.data.batches import Plan
 from tunesmith.data.content import SOURCE
 from tunesmith.data.read import refuse_bad
@@ -32,12 +32,12 @@ from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
 from tunesmith.train.optimizer import KINDS, Schedule, warmup_steps
+from tunesmith.train.ranging import Ranged
 from tunesmith.train.shape import thaw_of
 from tunesmith.train.trunk import TrunkPlan, decide
+from tunesmith.ways import PLAIN, Encode, Ways, build
 
 Say = Callable[[str], None]
-Encode = Callable[[str, Task, Sequence[Row], Model], tuple[Sequence[list[Example]], tuple[Refused, ...]]]
-"""Name of a task, the task, rows, a model -> the examples of each row, and the rows that were refused."""
 _CONVOLUTIONS = 25.0
 """Convolutional nets take, and need, larger steps than transformers."""
 _METHODS = {"encoder": "full", "decoder": "lora", "encoder-decoder": "full", "vision": "full"}
@@ -61,6 +61,8 @@ class Prepared:
     """Most memory of this process before the kernel's mark was set back."""
     findings: list[Finding] | None = None
     """What is wrong with the rows, once it was looked for."""
+    ranged: Ranged | None = None
+    """What a range test saw, where the recipe asks for one."""
 
     @property
     def train_rows(self) -> Sequence[Row]:
@@ -126,11 +128,19 @@ class Prepared:
         return decide(self.model, self.seen_rows, visits, "off" if train.noise else train.cache, memory)
 
     def rates(self) -> tuple[float, float]:
-        """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""
+        """Peak learning rates: (of pretrained tensors and adapters, of a fresh head). Where one is to be measured, the
+        method's own until it is."""
+        asked = self.recipe.train.learning_rate
+        if asked == "auto":
+            asked = None if self.ranged is None else self.ranged.rate
+        share = KINDS[self.recipe.train.optimizer].share
+        rate = asked or share * default_rate(self.method, self.model)
+        return rate, self.head_rate(rate)
+
+    def head_rate(self, rate: float) -> float:
+        """Peak learning rate of a fresh head, beside that of the rest."""
         train = self.recipe.train
-        share = KINDS[train.optimizer].share
-        rate = train.learning_rate or share * default_rate(self.method, self.model)
-        return rate, train.head_learning_rate or max(min(10 * rate, share * 2e-3), rate)
+        return train.head_learning_rate or max(min(10 * rate, KINDS[train.optimizer].share * 2e-3), rate)
 
     def share_of(self, name: str) -> float:
         """Of the learning rate, for a pretrained tensor or an adapter: the method's own, and less for blocks that are
@@ -219,24 +229,6 @@ def _needs_columns(recipe: Recipe) -> bool:
     task = plugins.load("tasks", recipe.task.name)
     wanted = {name for name, column in task.columns.items() if column.required}
     return bool(wanted - set(recipe.column_map()))
-
-
-def build(recipe: Recipe, task: Task, source: Source) -> Model:
-    """The pretrained net with the task's head."""
-    return task.build(source, recipe, recipe.train.seed)
-
-
-@dataclass(frozen=True)
-class Ways:
-    """How what takes long is come by. A search hands in its own, which do each thing once for all its trials."""
-
-    rows: Callable[[Recipe, Task], Splits] = splits.load
-    net: Callable[[Recipe, Task, Source], Model] = build
-    """A net that is the caller's own, to be changed."""
-    examples: Encode = encoding.encode
-
-
-PLAIN = Ways()
 
 
 def prepare(

@@ -259,7 +259,9 @@ def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> 
     furthest = max(inside, key=lambda p: len(p["loc"]))
     first = next((p for p in problems if p["type"] == "extra_forbidden"), furthest)
     path = tuple(str(part) for part in first["loc"])
-    keys = tuple(part for part in path if not part.startswith(("function-", "list[")) and part not in ("Plugin", "str"))
+    keys = tuple(
+        part for part in path if not part.startswith(("function-", "list[")) and part not in ("Plugin", "str", "float")
+    )
     if keys[:2] == ("search", "space"):
         keys = keys[:2]
     key = ".".join(keys)

@@ -16,7 +16,7 @@ from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RecipeError, RunError, TunesmithError, memory_told
 from tunesmith.events import Event, Finished, describe
-from tunesmith.prepare import PLAIN, Prepared, Say, Ways, prepare
+from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import (
     default_name,
     differences,
@@ -29,9 +29,11 @@ from tunesmith.provenance import (
 )
 from tunesmith.recipe import Recipe
 from tunesmith.rundir import RunDir, create, guarded, open_run
-from tunesmith.train import fit
+from tunesmith.train import fit, ranging
+from tunesmith.train.fit import Fit
 from tunesmith.train.optimizer import moments_of
 from tunesmith.train.ranks import ALONE, Ranks
+from tunesmith.ways import PLAIN, Ways
 
 
 def begin(
@@ -88,7 +90,22 @@ def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> dict[str, Any]:
     )
     prepared.peak_bytes = measured.before_bytes
     prepared.seconds["measure"] = time.perf_counter() - began
+    measure_rate(prepared, measured)
     return plan_json(prepared, measured, prepared.trunk_plan())
+
+
+def measure_rate(prepared: Prepared, measured: Fit) -> None:
+    """Measure the learning rate where the recipe asks for that, in the micro-batches that the run will have."""
+    if prepared.recipe.train.learning_rate != "auto":
+        return
+    began = time.perf_counter()
+    prepared.model.checkpointing = measured.checkpointing
+    own, _ = prepared.rates()
+    batches = prepared.batches(measured.budget)
+    prepared.ranged = ranging.find(
+        prepared.model, prepared.task, batches, prepared.recipe.train, own, prepared.head_rate, prepared.share_of
+    )
+    prepared.seconds["range"] = time.perf_counter() - began
 
 
 def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:

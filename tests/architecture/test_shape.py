@@ -34,6 +34,7 @@ LAYERS = [
     ["train", "stats"],
     [
         "encoding",
+        "ways",
         "prepare",
         "diagnosis",
         "mend",

@@ -23,12 +23,13 @@ from tunesmith.models.catalog import Source
 from tunesmith.models.kept import Kept
 from tunesmith.models.model import Model
 from tunesmith.models.precision import available_bytes, host_bytes
-from tunesmith.prepare import Prepared, Say, Ways, build, prepare
+from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import model_hash
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import task_as_json
 from tunesmith.train import trunk
 from tunesmith.train.trunk import TrunkPlan
+from tunesmith.ways import Ways, build
 
 V = TypeVar("V")
 _SHARE = 4
