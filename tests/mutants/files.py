@@ -158,7 +158,7 @@ MUTANTS = (
         name="unknown-keys-are-ignored",
         trap="3.8",
         promise=_KEYS,
-        file="recipe.py",
+        file="section.py",
         edits=(
             (
                 'model_config = ConfigDict(extra="forbid", frozen=True,',

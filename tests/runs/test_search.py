@@ -441,3 +441,18 @@ def test_trials_keep_what_happened(encoder: Path, rows: Path, tmp_path: Path) ->
     assert (
         sum(isinstance(event, Updated) for event in events) == json.loads((trial / "result.json").read_text())["steps"]
     )
+
+
+def test_the_example_of_a_search_runs(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tunesmith import cli
+
+    example = Path(__file__).parents[2] / "examples" / "search.yaml"
+    changes = {"model": encoder, "search.dir": tmp_path, "run.dir": tmp_path, "search.trials": 2, "search.seeds": 0,
+               "data.limit": 40, "evaluate.compare": "false", "train.epochs": 1}  # fmt: skip
+    changes["search.space.method"] = "[head, full]"
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["search", str(example), *sets])
+    out = capsys.readouterr()
+    assert caught.value.code == 0, out.err
+    assert "best: trial" in out.out

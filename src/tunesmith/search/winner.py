@@ -137,6 +137,8 @@ def _repeat(
         yield Warned(f"seed {seed} failed: {fault.problem}")
         told = {"seed": seed, "value": None, "draws": [], "said": fault.problem}
     opening.directory.write(place, told)
+    if told["value"] is not None:
+        yield Phase(f"  {opening.metric.name} {told['value']:.4f}")
     return told
 
 
