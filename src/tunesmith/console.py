@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_AROUND = 4
+"""Lines of a terminal that a table leaves free."""
+
+
 class Screen:
     """Where words go: standard output, or standard error when a program reads standard output."""
 
@@ -144,7 +148,8 @@ class Board:
         table = Table(box=None, pad_edge=False)
         for title in self._header:
             table.add_column(title, overflow="fold")
-        for _, cells in sorted(self._rows.items()):
+        most = max(self._live.console.height - _AROUND, 1) if self._live is not None else len(self._rows)
+        for _, cells in sorted(self._rows.items())[-most:]:
             table.add_row(*map(Text, cells))
         return table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tunesmith import plugins
+from tunesmith.anchors import anchor
 from tunesmith.errors import RecipeError, RunError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.searchspace import Axis, axes_of, corners, lookup, number, walk
@@ -24,10 +24,6 @@ Lines = dict[tuple[str, ...], int]
 _CLASSES = re.compile(r"valid dictionary or instance of \w+")
 _MOST = 100_000
 """Values in a recipe: more are written by no one, but a few lines of anchors may stand for as many as they like."""
-_PATHS = (
-    ("data", "train"), ("data", "validation"), ("data", "test"), ("run", "dir"), ("task", "corpus"), ("search", "dir"),
-    ("search", "storage"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> RecipeFile:
         ) from None
     values, lines = _parse(text, str(path))
     folder = path.resolve().parent
-    _anchor(values, folder)
+    anchor(values, folder)
     return RecipeFile(build(values, overrides, source=str(path), lines=lines), text, folder)
 
 
@@ -107,9 +103,9 @@ def fingerprint(recipe: Recipe) -> str:
 
 
 def digest(recipe: Recipe) -> str:
-    """Of everything the recipe says but where the run is written, 64 hex digits."""
-    left_out = {"run"} if recipe.search is not None else {"run", "search"}
-    values = recipe.model_dump(mode="json", exclude=left_out)
+    """Of everything the recipe says but where it is written, 64 hex digits."""
+    searched: Any = {"dir", "storage"} if recipe.search is not None else True
+    values = recipe.model_dump(mode="json", exclude={"run": True, "search": searched})
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -174,54 +170,6 @@ def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> 
         _walk(value, here, lines, source)
 
 
-def _there(name: str, folder: Path) -> str:
-    """The absolute path of a folder that is named from another; else the name."""
-    if not name.strip():
-        return name
-    place = folder / os.path.expanduser(name)
-    return str(place.resolve()) if place.is_dir() else name
-
-
-def _absolute(path: str, folder: Path) -> str:
-    """The absolute path of a file that is named from a folder. A URL stays, but for the file of a database."""
-    scheme, mark, rest = path.partition("://")
-    if not mark:
-        return str(folder / os.path.expanduser(path))
-    if scheme.startswith("sqlite") and rest.startswith("/") and rest[1:2] not in ("", "/", ":"):
-        return f"{scheme}:///{folder / rest[1:]}"
-    return path
-
-
-def _anchored(source: Any, folder: Path) -> Any:
-    """One of several sources, its path absolute."""
-    if isinstance(source, str):
-        return _absolute(source, folder)
-    if isinstance(source, dict) and isinstance(source.get("path"), str):
-        return {**source, "path": _absolute(source["path"], folder)}
-    return source
-
-
-def _anchor(values: dict[str, Any], folder: Path) -> None:
-    """Make the paths of a recipe file absolute."""
-    if isinstance(values.get("data"), str | list):
-        values["data"] = {"train": values["data"]}
-    for section, key in _PATHS:
-        part = values.get(section)
-        if isinstance(part, dict) and isinstance(part.get(key), str):
-            part[key] = _absolute(part[key], folder)
-        elif isinstance(part, dict) and isinstance(part.get(key), list):
-            part[key] = [_anchored(source, folder) for source in part[key]]
-    model = values.get("model")
-    if isinstance(model, str):
-        values["model"] = _there(model, folder)
-    elif isinstance(model, dict):
-        names = {key: model[key] for key in ("name", "encoder", "decoder") if isinstance(model.get(key), str)}
-        values["model"] = {**model, **{key: _there(name, folder) for key, name in names.items()}}
-    method = values.get("method")
-    if isinstance(method, dict) and isinstance(method.get("start"), str):
-        method["start"] = str(folder / os.path.expanduser(method["start"]))
-
-
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -235,6 +183,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text) if text else None
     except (yaml.YAMLError, RecursionError):
         value = text
+    if parts[:2] == ["search", "space"] and len(parts) > 2:  # its keys have dots of their own
+        parts = [*parts[:2], ".".join(parts[2:])]
     _put(values, parts, number(value))
 
 

@@ -456,3 +456,50 @@ def test_the_example_of_a_search_runs(encoder: Path, tmp_path: Path, capsys: pyt
     out = capsys.readouterr()
     assert caught.value.code == 0, out.err
     assert "best: trial" in out.out
+
+
+def test_a_search_that_is_stopped_at_its_winner_goes_on_there(encoder: Path, rows: Path, tmp_path: Path) -> None:
+    values = values_of(encoder, rows, tmp_path, search={"seeds": 1, "trials": 2})
+    values["train"]["epochs"] = 2
+    opening = opened(values)
+    folder = opening.directory.path
+    seen: list[str] = []
+    for wanted in ("what it is compared with", "update 3"):  # the second repeat, then the run itself
+        for event in search.go(opening, lambda wanted=wanted: bool(seen) and seen[-1].startswith(wanted)):  # type: ignore[misc]
+            seen.append(getattr(event, "name", ""))
+        assert isinstance(event, Closed) and event.state == "stopped"
+        assert (folder / "repeats" / "winner_1.json").exists()
+    first = (folder / "repeats" / "winner_1.json").stat().st_ino
+    (made,) = (folder / "runs").iterdir()
+    assert json.loads((made / "status.json").read_text())["state"] == "stopped"
+    list(search.go(opening))
+    assert (folder / "repeats" / "winner_1.json").stat().st_ino == first
+    assert report(folder)["run"] == str(made) and len(list((folder / "runs").iterdir())) == 1
+    assert json.loads((made / "status.json").read_text())["attempt"] == 2
+
+
+def test_a_machine_that_joins_a_database_runs_what_is_left(encoder: Path, rows: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    values = values_of(encoder, rows, tmp_path, search={"storage": url, "trials": 3})
+    first = opened(values)
+    for event in search.go(first):
+        if isinstance(event, Ended):
+            break
+    first.directory.path.rename(tmp_path / "of another machine")
+    folder, events = searched(values)
+    assert [event.line.number for event in events if isinstance(event, Ended)] == [1, 2]
+    assert [trial["number"] for trial in report(folder)["trials"]] == [0, 1, 2]
+    assert not (folder / "trials" / "0000").exists()
+
+
+def test_models_may_be_searched_and_each_is_read_once(encoder: Path, rows: Path, tmp_path: Path) -> None:
+    other = tiny.make_encoder(tmp_path / "other", hidden_size=16)
+    space = {"model": [str(encoder), str(other)], "train.batch_size": [8, 16]}
+    values = values_of(encoder, rows, tmp_path, search={"space": space, "sampler": "grid", "trials": None})
+    opening = opened(values)
+    list(search.go(opening))
+    lines = table(opening.directory.path)
+    assert [line["state"] for line in lines] == ["complete"] * 4
+    assert {line["model"] for line in lines} == {str(encoder), str(other)}
+    assert opening.shared.nets.made == 2
+    assert opening.shared.rows.made == 1

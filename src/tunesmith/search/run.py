@@ -170,6 +170,8 @@ def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, N
     ended = sum(line.ended for line in study.lines())
     axes = tuple(axis.key for axis in opening.space.axes)
     yield Opened(str(directory.path), opening.metric.name, study.target, ended, axes)
+    if directory.json("made_of")["code_sha256"] != of_code():
+        yield Warned("Tunesmith itself has changed since the search began: trials before are of the code before")
     waiting = False
     while True:
         if stop():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -53,8 +54,11 @@ def choose(opening: Opening, study: Study, stop: Stop) -> Generator[SearchEvent,
     handle = directory.hold("winner")
     if handle is None:
         yield Phase("another process runs the winner; waiting for it")
-        with directory.lock("winner"):
+    while handle is None:
+        if stop():
             return
+        time.sleep(1.0)
+        handle = directory.hold("winner")  # where it died, this one goes on
     try:
         if directory.has("report"):
             return

@@ -136,3 +136,15 @@ def test_a_recipe_without_a_search_keeps_the_hash_that_it_had(encoder: Path, tmp
     searched = recipefile.build({**tiny.recipe_values(encoder, tmp_path / "x.csv", tmp_path), "search": "auto"})
     assert recipefile.fingerprint(made) == recipefile.fingerprint(searched)
     assert recipefile.digest(made) != recipefile.digest(searched)
+
+
+def test_a_space_is_changed_from_the_command_line_and_its_folders_lie_beside_the_recipe(
+    encoder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").symlink_to(encoder)
+    file = tmp_path / "r.yaml"
+    file.write_text("model: mine\ndata: x.csv\nsearch:\n  dir: out\n  space:\n    model: [mine, minilm]\n")
+    read = recipefile.load(file, ("search.space.train.batch_size=[4, 8]",)).recipe
+    assert read.search is not None
+    assert read.search.space == {"model": [str(encoder.resolve()), "minilm"], "train.batch_size": [4, 8]}
+    assert read.search.dir == str(tmp_path / "out")
