@@ -60,11 +60,24 @@ MUTANTS = (
         file="search/study.py",
         edits=(
             (
-                "    seed = (search.seed * 1_000_003 + number) % 2**32\n",
-                "    seed = (search.seed * 1_000_003 + number + os.getpid()) % 2**32\n",
+                '    seed = zlib.crc32(f"{search.seed} {number} {name}".encode())\n',
+                '    seed = zlib.crc32(f"{search.seed} {number} {name} {os.getpid()}".encode())\n',
             ),
         ),
         tests=(f"{_IN_SEARCH}::test_a_search_that_was_killed_goes_on_without_losing_a_finished_trial",),
+    ),
+    Mutant(
+        name="proposals-by-the-order-they-are-asked-for",
+        trap="",
+        promise=_KILLED,
+        file="search/study.py",
+        edits=(
+            (
+                "            self._study.sampler = _sampler(self.search, self.space, claim.number, name)\n",
+                "",
+            ),
+        ),
+        tests=(f"{_IN_SEARCH}::test_a_trial_whose_process_died_among_its_proposals_gets_the_same_ones",),
     ),
     Mutant(
         name="a-lock-on-nothing",

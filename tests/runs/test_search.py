@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,31 @@ def test_a_trial_that_finished_before_the_study_was_told_is_not_run_again(
     assert following is not None and following.number == 1
     assert study.lines()[0].state == "complete" and study.lines()[0].value == 0.75
     following.release()
+
+
+def test_a_trial_whose_process_died_among_its_proposals_gets_the_same_ones(
+    encoder: Path, rows: Path, tmp_path: Path
+) -> None:
+    space = {f"train.{key}": {"from": 0.0, "to": 0.5} for key in ("warmup", "weight_decay", "l2_sp")}
+
+    def proposed(place: str, known: int) -> dict[str, Any]:
+        """What is proposed for the second trial, of which a process asked for as many axes and died."""
+        asked = {"space": space, "dir": str(tmp_path / place)}
+        opening = opened(values_of(encoder, rows, tmp_path, search=asked))
+        assert opening.recipe.search is not None
+        dying = Study(opening.directory, opening.recipe.search, opening.space, True)
+        claims = [dying.claim(), dying.claim()]
+        dying.space = replace(dying.space, axes=dying.space.axes[:known])
+        assert claims[1] is not None and len(dying.pick(claims[1])) == known
+        claims[1].release()
+        study = Study(opening.directory, opening.recipe.search, opening.space, True)
+        again = study.claim()
+        assert again is not None and again.number == 1
+        return study.pick(again)
+
+    whole = proposed("whole", 0)
+    assert len(set(whole.values())) == 3
+    assert proposed("died", 1) == proposed("died later", 2) == whole
 
 
 def test_two_processes_share_the_trials_and_one_of_them_runs_the_winner(
@@ -503,3 +529,16 @@ def test_models_may_be_searched_and_each_is_read_once(encoder: Path, rows: Path,
     assert {line["model"] for line in lines} == {str(encoder), str(other)}
     assert opening.shared.nets.made == 2
     assert opening.shared.rows.made == 1
+
+
+def test_all_processes_of_a_search_multiply_by_the_library_that_the_first_found_faster(
+    encoder: Path, rows: Path, tmp_path: Path
+) -> None:
+    values = values_of(encoder, rows, tmp_path, search={"trials": 1})
+    folder = opened(values).directory.path
+    told = json.loads((folder / "made_of.json").read_text())
+    other = {"blas": "onednn", "onednn": "blas"}[told["matmul"]]
+    (folder / "made_of.json").write_text(json.dumps({**told, "matmul": other}))
+    list(search.go(search.reopen(folder)))
+    assert json.loads((folder / "trials" / "0000" / "result.json").read_text())["plan"]["matmul"] == other
+    assert run.open_run(Path(report(folder)["run"])).json("plan")["matmul"] == other

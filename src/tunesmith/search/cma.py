@@ -27,10 +27,10 @@ Ends = Mapping[str, tuple[float, float, bool]]
 class CmaSampler(BaseSampler):
     """Proposes numbers by CMA-ES; choices, and what is there only for some of them, at random."""
 
-    def __init__(self, seed: int, number: int, startup: int, ends: Ends) -> None:
-        self._seed, self._number, self._startup = seed, number, startup
+    def __init__(self, seed: int, startup: int, ends: Ends) -> None:
+        self._seed, self._startup = seed, startup
         self._ends = ends
-        self._random = RandomSampler(seed=(seed * 1_000_003 + number) % 2**32)
+        self._random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The numeric axes that every finished trial has."""
@@ -49,7 +49,7 @@ class CmaSampler(BaseSampler):
             return {}
         names = list(search_space)
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-        rng = np.random.default_rng((self._seed, self._number))
+        rng = np.random.default_rng(self._seed)
         optimizer = CMA(
             mean=np.full(len(names), 0.5),
             sigma=_SIGMA,

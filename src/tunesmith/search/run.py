@@ -22,6 +22,7 @@ from tunesmith.data.sums import of_code, sha256
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import NotFinite, OutOfMemory, RecipeError, RunError, UserError
 from tunesmith.events import Event, Phase, Updated, Warned
+from tunesmith.models import matmul
 from tunesmith.prepare import Prepared, Say
 from tunesmith.provenance import model_hash
 from tunesmith.recipe import Recipe
@@ -76,8 +77,7 @@ def begin(recipe: Recipe, text: str | None, say: Say = lambda _: None) -> Openin
     }
     path = opening.directory.path
     directory = open_search(path) if path.exists() else create(path, files)
-    _refuse_changed(directory, made_of)
-    return replace(opening, directory=directory)
+    return _settled(replace(opening, directory=directory), made_of)
 
 
 def reopen(path: Path, say: Say = lambda _: None) -> Opening:
@@ -89,7 +89,13 @@ def reopen(path: Path, say: Say = lambda _: None) -> Opening:
     if recipe.search.storage is not None and "***" in recipe.search.storage:
         raise RunError("the password of the database is not kept", where=str(path), hint="`tunesmith search RECIPE`")
     opening, prepared = _open(recipe, directory, say)
-    _refuse_changed(directory, _made_of(prepared))
+    return _settled(opening, _made_of(prepared))
+
+
+def _settled(opening: Opening, made_of: Mapping[str, Any]) -> Opening:
+    """An opening whose trials are comparable with those of its folder. Raises RunError where they cannot be."""
+    _refuse_changed(opening.directory, made_of)
+    opening.shared.matmul = matmul.named(opening.directory.json("made_of")["matmul"])
     return opening
 
 
@@ -140,6 +146,7 @@ def _made_of(prepared: Prepared) -> dict[str, Any]:
         "data_sha256": {path: sha256(Path(path)) for path in sorted(files)},
         "model_sha256": model_hash(prepared),
         "code_sha256": of_code(),
+        "matmul": prepared.model.matmul.name,
     }
 
 

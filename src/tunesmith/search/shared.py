@@ -21,6 +21,7 @@ from tunesmith.data.tokens import Refused
 from tunesmith.models import adapted
 from tunesmith.models.catalog import Source
 from tunesmith.models.kept import Kept
+from tunesmith.models.matmul import Matmul
 from tunesmith.models.model import Model
 from tunesmith.models.precision import available_bytes, host_bytes
 from tunesmith.prepare import Prepared, Say, prepare
@@ -69,6 +70,9 @@ class Shared:
         self.rows: Store[Splits] = Store(lambda _: 0, lambda: 0)
         self.nets: Store[Model] = Store(_bytes_of, lambda: available_bytes() // _SHARE)
         self.examples: Store[tuple[Sequence[list[Example]], tuple[Refused, ...]]] = Store(lambda _: 0, lambda: 0, _SETS)
+        self.matmul: Matmul | None = None
+        """The library that multiplies, where the search has chosen it: which is faster is measured, and on a busy
+        machine another process may find the other one."""
         self.tables: Store[Kept] = Store(lambda kept: kept.table.nbytes, lambda: host_bytes() // _SHARE)
 
     def prepare(self, recipe: Recipe, say: Say = lambda _: None) -> Prepared:
@@ -99,7 +103,8 @@ class Shared:
         refused = [train.batch_size, train.ema, train.average] if task.joint else []
         told = [str(source.folder), task_as_json(recipe.task.name, task), train.seed, refused]
         made = self.nets.get(_name(recipe.model, recipe.data, told), lambda: build(recipe, task, source))
-        return replace(made, net=copy.deepcopy(made.net), masters={})
+        matmul = made.matmul if self.matmul is None else self.matmul
+        return replace(made, net=copy.deepcopy(made.net), masters={}, matmul=matmul)
 
     def _examples(
         self, name: str, task: Task, rows: Sequence[Row], model: Model

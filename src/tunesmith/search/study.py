@@ -1,7 +1,7 @@
 """The study of a search: Optuna's, in a journal file or a database that any number of processes work on.
 
 A trial is claimed under a lock. One whose process died, or let it go, is claimed again with the number and the
-parameters that it had. The proposals come from (seed, number of the trial, trials before it) alone: nothing of a
+parameters that it had. The proposals come from (seed, number of the trial, axis, trials before it) alone: nothing of a
 sampler lives in a process, so that a search that was killed goes on as if it had not been. Nothing is pickled.
 """
 
@@ -13,6 +13,7 @@ import random
 import socket
 import time
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from tunesmith.data import sql
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.search.directory import SearchDir
 from tunesmith.search.space import Space
-from tunesmith.searchspace import Axis, Search, grid
+from tunesmith.searchspace import Axis, Search, grid, walk
 
 _NAME = "search"
 _TRIALS = 16
@@ -181,10 +182,14 @@ class Study:
 
     def pick(self, claim: Claim) -> dict[str, Any]:
         """What is proposed for a trial: a value of the recipe's key for each axis."""
-        from tunesmith.searchspace import walk
+
+        def pick(name: str, axis: Axis) -> Any:
+            # Each by itself: a process that died between two of them must not change the second.
+            self._study.sampler = _sampler(self.search, self.space, claim.number, name)
+            return _suggest(claim.trial, name, axis)
 
         with calm():
-            return walk(self.space.axes, lambda name, axis: _suggest(claim.trial, name, axis))
+            return walk(self.space.axes, pick)
 
     def prune(self, claim: Claim, share: float, value: float) -> bool:
         """Whether a trial has fallen behind others at the same share of their updates. The recipe's own point never
@@ -274,15 +279,15 @@ class _KernelLock(JournalFileOpenLock):
         self._file.close()
 
 
-def _sampler(search: Search, space: Space, number: int) -> optuna.samplers.BaseSampler:
-    """What proposes the trial of a number."""
-    seed = (search.seed * 1_000_003 + number) % 2**32
+def _sampler(search: Search, space: Space, number: int, name: str = "") -> optuna.samplers.BaseSampler:
+    """What proposes the trial of a number, or its value on an axis."""
+    seed = zlib.crc32(f"{search.seed} {number} {name}".encode())
     if search.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup, constant_liar=True)
     if search.sampler == "cma-es":
         from tunesmith.search.cma import CmaSampler
 
-        return CmaSampler(search.seed, number, search.startup, space.ends())
+        return CmaSampler(seed, search.startup, space.ends())
     return optuna.samplers.RandomSampler(seed=seed)
 
 
