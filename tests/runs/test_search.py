@@ -18,7 +18,7 @@ import yaml
 import tiny
 from tunesmith import recipefile, run
 from tunesmith.contracts import Metric
-from tunesmith.errors import RecipeError, RunError
+from tunesmith.errors import RecipeError, RunError, StorageError
 from tunesmith.events import Updated
 from tunesmith.results import SHAPES
 from tunesmith.search import run as search
@@ -382,6 +382,22 @@ def test_a_database_holds_the_study_and_its_password_is_kept_nowhere(encoder: Pa
     assert not [path for path in opening.directory.path.rglob("*") if path.is_file() and "hush" in path.read_text()]
     with pytest.raises(RunError, match="the password of the database is not kept"):
         search.reopen(opening.directory.path)
+
+
+def test_a_database_that_no_longer_answers_stops_the_search_and_fails_no_trial(
+    encoder: Path, rows: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "trials.db"
+    opening = opened(values_of(encoder, rows, tmp_path, search={"storage": f"sqlite:///{file}", "trials": 2}))
+    events = search.go(opening)
+    next(event for event in events if isinstance(event, Ended))
+    content = file.read_bytes()
+    file.write_bytes(b"no database" * 1000)
+    with pytest.raises(StorageError, match="the database of the search refused"):
+        list(events)
+    file.write_bytes(content)
+    list(search.go(opening))
+    assert [line["state"] for line in table(opening.directory.path)] == ["complete"] * 2
 
 
 def test_no_database_at_all_is_an_error_of_ours(encoder: Path, rows: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunesmith.data import sql
-from tunesmith.errors import RecipeError, RunError
+from tunesmith.errors import RecipeError, StorageError
 from tunesmith.search.directory import SearchDir
 from tunesmith.search.space import Space
 from tunesmith.searchspace import Axis, Search, grid, walk
@@ -102,13 +102,26 @@ class Study:
             )
         points = grid(space.axes) if search.sampler == "grid" else []
         self.target = min(search.trials or max(len(points), 1), len(points)) if points else search.trials or _TRIALS
-        with directory.lock("claim"), calm():
+        with directory.lock("claim"), self._asked():
             self._enqueue(points)
 
     @property
     def engine(self) -> optuna.Study:
         """Optuna's own study, for what reads it."""
         return self._study
+
+    def own(self, place: str) -> str:
+        """The place that runs the winner: this one, where none does yet."""
+        with self._asked():
+            if "winner" not in self._study.user_attrs:
+                self._study.set_user_attr("winner", place)
+            return str(self._study.user_attrs["winner"])
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Around whatever is asked of the engine. Raises StorageError where its database does not answer."""
+        with calm(), _told(self.search.storage):
+            yield
 
     def _enqueue(self, points: list[dict[str, Any]]) -> None:
         """The recipe's own point first; then, of a grid, all others, or as many as are asked for, drawn by the seed."""
@@ -129,12 +142,13 @@ class Study:
 
     def lines(self) -> list[Line]:
         """All trials, by number."""
-        return [_line(trial) for trial in self._study.get_trials(deepcopy=False)]
+        with self._asked():
+            return [_line(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def claim(self) -> Claim | None:
         """The next trial to run: one that was left, else a new one; None where none is left to begin. Trials that had
         finished when their process died are told to the study on the way."""
-        with self.directory.lock("claim"), calm():
+        with self.directory.lock("claim"), self._asked():
             for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 claimed = self._left(frozen)
                 if claimed is not None:
@@ -178,7 +192,8 @@ class Study:
 
     def beat(self, trial: Trial) -> None:
         """A sign of life, for other machines."""
-        trial.set_user_attr("beat", time.time())
+        with self._asked():
+            trial.set_user_attr("beat", time.time())
 
     def pick(self, claim: Claim) -> dict[str, Any]:
         """What is proposed for a trial: a value of the recipe's key for each axis."""
@@ -188,16 +203,16 @@ class Study:
             self._study.sampler = _sampler(self.search, self.space, claim.number, name)
             return _suggest(claim.trial, name, axis)
 
-        with calm():
+        with self._asked():
             return walk(self.space.axes, pick)
 
     def prune(self, claim: Claim, share: float, value: float) -> bool:
         """Whether a trial has fallen behind others at the same share of their updates. The recipe's own point never
         has: it is what the winner is compared with."""
         step = int(100 * share + 1e-9)
-        if step in self._study.get_trials(deepcopy=False)[claim.number].intermediate_values:
-            return False
-        with calm():
+        with self._asked():
+            if step in self._study.get_trials(deepcopy=False)[claim.number].intermediate_values:
+                return False
             claim.trial.report(value, step)
             behind = claim.trial.should_prune()
         finished = sum(line.state in ("complete", "pruned") for line in self.lines())
@@ -205,7 +220,8 @@ class Study:
 
     def note(self, claim: Claim, digest: str) -> None:
         """Write down which recipe a trial is."""
-        claim.trial.set_user_attr("digest", digest)
+        with self._asked():
+            claim.trial.set_user_attr("digest", digest)
 
     def twin(self, digest: str, number: int) -> Line | None:
         """A trial that has finished and was of the same recipe."""
@@ -215,11 +231,11 @@ class Study:
 
     def tell(self, claim: Claim, result: Mapping[str, Any]) -> None:
         """End a trial: `result` is that of `result.json`."""
-        for name in ("value", "share", "seconds", "said", "digest"):
-            claim.trial.set_user_attr(name, result[name])
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         ended = state[result["state"]]
-        with calm(), suppress(ValueError):  # another machine took it for left, and was quicker
+        with self._asked(), suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # another was quicker
+            for name in ("value", "share", "seconds", "said", "digest"):
+                claim.trial.set_user_attr(name, result[name])
             self._study.tell(claim.trial, result["value"] if ended == TrialState.COMPLETE else None, state=ended)
 
 
@@ -315,7 +331,7 @@ def calm() -> Iterator[None]:
 
 @contextmanager
 def _told(url: str | None) -> Iterator[None]:
-    """Turn what a database, or a journal, can do wrong into an error of ours; a password is never shown."""
+    """Turn what a database can do wrong into an error of ours; a password is never shown."""
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     shown = sql.safe(url) if url else "the journal"
@@ -332,4 +348,8 @@ def _told(url: str | None) -> Iterator[None]:
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as fault:
         first = str(fault).splitlines()[0]
-        raise RunError(f"the database of the search refused: {sql.safe(first)}", where=shown) from None
+        raise StorageError(
+            f"the database of the search refused: {sql.safe(first)}",
+            where=shown,
+            hint="the same command goes on when it answers",
+        ) from None

@@ -50,7 +50,7 @@ class Choice:
 def choose(opening: Opening, study: Study, stop: Stop) -> Generator[SearchEvent, None, None]:
     """All that comes after the trials, by one process: the others wait for it. Leaves a `report.json`."""
     directory = opening.directory
-    engine, place = study.engine, f"{socket.gethostname()}:{directory.path.resolve()}"
+    place = f"{socket.gethostname()}:{directory.path.resolve()}"
     handle = directory.hold("winner")
     if handle is None:
         yield Phase("another process runs the winner; waiting for it")
@@ -62,10 +62,10 @@ def choose(opening: Opening, study: Study, stop: Stop) -> Generator[SearchEvent,
     try:
         if directory.has("report"):
             return
-        if engine.user_attrs.get("winner", place) != place:
-            yield Warned(f"the winner is run at {engine.user_attrs['winner']}; the report will be there")
+        owner = study.own(place)
+        if owner != place:
+            yield Warned(f"the winner is run at {owner}; the report will be there")
             return
-        engine.set_user_attr("winner", place)
         made = _choice(study.lines(), opening.metric)
         recipe = opening.recipe_at(made.best.params)
         write_bytes(directory.best, recipefile.dump(recipe).encode())
