@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,12 @@ from tunesmith import judgement as judging
 from tunesmith import promises, recipefile
 from tunesmith.diagnosis import diagnose
 from tunesmith.events import Event, Finished, Phase, Saved, Started, Updated, Warned
+from tunesmith.evidence import gather
 from tunesmith.models import adapted, matmul, save
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared, untuned
 from tunesmith.provenance import task_json
+from tunesmith.report import modelcard
 from tunesmith.report import write as write_report
 from tunesmith.rundir import RunDir, write_json
 from tunesmith.train import checkpoint, fit, trunk
@@ -262,33 +265,41 @@ def _conclude(state: State) -> Iterator[Event]:
         validation = prepared.splits.rows["validation"]
         result.scores |= judging.score(model, task, "validation", validation, answers=0).scores
     seconds["evaluate"] = time.perf_counter() - began
+    before = gather.Before()
     if recipe.evaluate.compare:
         began = time.perf_counter()
-        for phase in judging.compare(result, task, recipe, prepared.source, prepared.splits.rows, rows):
+        visit = partial(before.see, task=task, train=prepared.train_rows, closer=recipe.evaluate.evidence)
+        for phase in judging.compare(result, task, recipe, prepared.source, prepared.splits.rows, rows, visit):
             state.alive()
             yield Phase(phase)
         seconds["compare"] = time.perf_counter() - began
-    yield Phase("saving the model")
     seconds["train"] = state.progress.seconds
-    peak = max(fit.peak_bytes(), prepared.peak_bytes)
-    summary = write_report.summary(run, prepared, result, seconds, state.progress, peak)
+    summary = write_report.summary(run, prepared, result, seconds, state.progress)
+    yield Phase("looking closer, for the report")
+    began = time.perf_counter()
+    report = gather.report(run, prepared, result, summary, before, state.progress)
+    state.alive()
+    seconds["look"] = time.perf_counter() - began
+    report |= gather.costs(prepared, run, seconds, state.progress, max(fit.peak_bytes(), prepared.peak_bytes))
+    yield Phase("saving the model")
     whole = _full_precision(prepared, run)
     save.save(
         whole,
         run.model,
         getattr(task, "labels", ()),
-        write_report.card(summary, prepared.source.licence),
-        recipefile.task_as_json(summary["task"], task.portable(model)),
+        modelcard.card(report),
+        recipefile.task_as_json(report["task"], task.portable(model)),
     )
     if recipe.evaluate.verify:
         yield Phase("verifying the saved model")
         began = time.perf_counter()
         found = promises.short(whole, task, run.model, rows)
-        summary["verified"] = [check.as_json() for check in found]
-        summary["seconds"]["verify"] = round(time.perf_counter() - began, 3)
+        report["verified"] = [check.as_json() for check in found]
+        seconds["verify"] = time.perf_counter() - began
         yield from (Warned(f"{check.name} does not hold: {check.said}") for check in found if check.holds is False)
     yield Phase("writing the report")
-    write_report.write(run, prepared, result, summary)
+    report |= gather.costs(prepared, run, seconds, state.progress, max(fit.peak_bytes(), prepared.peak_bytes))
+    write_report.write(run, prepared, result, report)
     reason = "all updates done" if state.progress.step >= state.steps else "the score had stopped rising"
     state.status("finished")
     yield Finished("finished", state.progress.step, reason)

@@ -18,7 +18,7 @@ from tunesmith.diagnosis import diagnose, refuse_unknown
 from tunesmith.doctor.finding import Finding
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.recipe import Recipe
-from tunesmith.report import checkpage, tokentext, tokenview
+from tunesmith.report import checkpage, pagetext, tokentext, tokenview
 from tunesmith.run import measure_rate
 from tunesmith.rundir import write_bytes
 from tunesmith.train import fit
@@ -155,7 +155,7 @@ def show(found: CheckUp, screen: Screen, rows: int | None) -> None:
         fixed = f"; --fix leaves {finding['fixed']:,} out" if finding["fixed"] else ""
         screen.say(f"{finding['kind']} in {finding['split']}: {finding['count']:,} of {finding['of']:,}{stops}{fixed}")
         for spot in finding["examples"][:3]:
-            screen.say(f"    {spot['file']}:{spot['line']}  {tokenview.visible(spot['shown'])}".rstrip())
+            screen.say(f"    {spot['file']}:{spot['line']}  {pagetext.visible(spot['shown'])}".rstrip())
         screen.say(f"  why: {finding['why']}\n  do:  {finding['hint']}")
     if not value["findings"]:
         screen.say("nothing found wrong with the rows")

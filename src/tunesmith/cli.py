@@ -12,12 +12,18 @@ from typing import Any
 
 import click
 
-from tunesmith import asked, commands, listings, searching
+from tunesmith import asked, commands, listings, reporting, searching
 from tunesmith.console import Screen
 from tunesmith.errors import Stopped, TunesmithError, memory_told
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
+
+SCHEMAS = (
+    "recipe", "result", "repeated", "check", "runs", "models", "blend", "compare", "report", "verify", "reproduce",
+    "licences", "search",
+)  # fmt: skip
+"""What `schema` can print: the recipe, and what commands print with `--json`."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -63,6 +69,25 @@ def resume(run: Path, as_json: bool) -> int:
 def evaluate(run: Path, data: Path | None, as_json: bool) -> int:
     """Score a tuned model beside its untuned base, on new rows or on its test rows."""
     return commands.evaluate(Screen(as_json=as_json), run, data)
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--with", "others", multiple=True, type=click.Path(path_type=Path), help="A run to compare it with.")
+@click.option("--model", "models", multiple=True, help="Another model, untuned, on the same rows.")
+@click.option("--scaling", is_flag=True, help="Learn from parts of the rows: would more of them help?")
+@JSON
+def report(run: Path, others: tuple[Path, ...], models: tuple[str, ...], scaling: bool, as_json: bool) -> int:
+    """Make a finished run's report anew, and add to it."""
+    return reporting.report(Screen(as_json=as_json), run, others, models, scaling)
+
+
+@app.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@JSON
+def compare(runs: tuple[Path, ...], as_json: bool) -> int:
+    """Compare runs on the rows that all of them were scored on, with paired tests."""
+    return reporting.compare(Screen(as_json=as_json), runs)
 
 
 @app.command()
@@ -174,9 +199,7 @@ def init(file: Path, model: str | None, output: Path) -> int:
 @app.command()
 @click.argument(
     "what",
-    type=click.Choice(
-        ["recipe", "result", "check", "runs", "models", "blend", "verify", "reproduce", "licences", "search"]
-    ),
+    type=click.Choice(SCHEMAS),
     default="recipe",
 )
 def schema(what: str) -> int:

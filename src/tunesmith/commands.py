@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith import repeating
 from tunesmith.asked import read_recipe
 from tunesmith.console import Screen
 from tunesmith.errors import RunError, Stopped
 from tunesmith.rundir import RunDir, finished_run, open_run
+from tunesmith.stopping import stoppable, told
 
 if TYPE_CHECKING:
     from tunesmith.prepare import Prepared
@@ -27,6 +28,8 @@ def train(
     """Prepare, make the run, train, report."""
     screen = _heard(screen)
     recipe, text = read_recipe(screen, what, task, method, overrides)
+    if recipe.evaluate.folds is not None or recipe.evaluate.seeds > 1:
+        return repeating.train(screen, recipe, text)
     with told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
         from tunesmith import run
 
@@ -36,6 +39,8 @@ def train(
 
 def resume(screen: Screen, path: Path) -> int:
     """Go on, or say that there is nothing left to do."""
+    if repeating.is_folder(path):
+        return repeating.resume(screen, path)
     open_run(path)
     screen = _heard(screen)
     with told(_how_to_go_on(path)), _together() as ranks:
@@ -89,37 +94,6 @@ def _how_to_go_on(path: Path) -> str:
     return f"`tunesmith resume {path}` goes on with it"
 
 
-@contextmanager
-def told(hint: str) -> Iterator[None]:
-    """A stop says how to go on; what was said further within is nearer."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise Stopped(getattr(stop, "number", signal.SIGINT), getattr(stop, "hint", None) or hint) from None
-
-
-@contextmanager
-def stoppable(screen: Screen) -> Iterator[Callable[[], int | None]]:
-    """Ctrl-C and SIGTERM become a wish to stop when the work at hand is saved; a second one stops at once."""
-    wishes: list[int] = []
-
-    def wish(number: int, _: Any) -> None:
-        if wishes:
-            raise Stopped(number)
-        wishes.append(number)
-        with suppress(RuntimeError):  # it came while a line was printed
-            screen.say("stopping when the work at hand is saved; once more stops at once")
-
-    old = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: wishes[0] if wishes else None
-    except KeyboardInterrupt as stop:
-        raise Stopped(wishes[0] if wishes else signal.SIGINT) from stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
 def _show(screen: Screen, made: RunDir) -> int:
     """The result of a finished run."""
     from tunesmith.report import tables
@@ -132,15 +106,14 @@ def _show(screen: Screen, made: RunDir) -> int:
         return int(failed)
     screen.say()
     screen.table(tables.comparison(report))
-    screen.say("* headline; brackets are 95 % bootstrap intervals\n")
+    screen.say("* headline; brackets are 95 % intervals\n")
     screen.say(tables.verdict_line(report))
     for note in report["notes"]:
         screen.say(f"note: {note}")
     for line in tables.verified_lines(report["verified"]):
         screen.say(line)
-    screen.say(
-        f"\nreport  {made.report / 'report.md'}\nmodel   {made.model}\nuse it  tunesmith predict {made.path} --text ..."
-    )
+    screen.say(f"\nreport  {made.report / 'index.html'}\nmodel   {made.model}")
+    screen.say(f"use it  tunesmith predict {made.path} --text ...")
     return int(failed)
 
 

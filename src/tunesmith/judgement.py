@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.train.evaluate import Judged, judge, judge_answers, settle
 
 Scores = dict[str, dict[str, Score]]
-_MOST = 100_000
+MOST = 100_000
 """Training rows that base and baselines learn from: their words of more rows would not fit in memory."""
 
 
@@ -33,6 +33,7 @@ class Judgement:
     win_rate: Score | None = None
     """Of tasks with references: the share of rows whose reference the tuned model finds likelier than the base."""
     base_judged: Judged | None = None
+    baselines_judged: dict[str, Judged] = field(default_factory=dict)
 
 
 def headline(task: Task, scores: Mapping[str, Score]) -> Metric:
@@ -70,10 +71,11 @@ def compare(
     source: Source,
     splits: Mapping[str, Sequence[Row]],
     rows: Sequence[Row],
+    visit: Callable[[Model], None] = lambda _: None,
 ) -> Iterator[str]:
     """Add base, baselines and verdict to a judgement; yields what it is about to do. The base is fitted on the training
-    rows, and settled on the validation rows, as the tuned model was."""
-    train = sample(splits["train"], _MOST)
+    rows, and settled on the validation rows, as the tuned model was; then it is shown to `visit`."""
+    train = sample(splits["train"], MOST)
     split = judgement.split
     yield "base: the untuned model on the same rows"
     model = untuned(task, recipe, source, train)
@@ -85,11 +87,13 @@ def compare(
     judgement.verdict = stats.compare(task, metric, judged.measured, judgement.tuned.measured)
     if task.has_references:
         judgement.win_rate = stats.win_rate(judged.measured, judgement.tuned.measured)
+    visit(model)
     yield "baselines"
     answered = [row for row in rows if row.id in judgement.tuned.answers] or rows
     for name, answers in task.baselines(train, answered, model).items():
-        measured = judge_answers(task, answered, answers).measured
-        judgement.baselines[name] = {split: stats.scores(task, measured)}
+        judged = judge_answers(task, answered, answers)
+        judgement.baselines_judged[name] = judged
+        judgement.baselines[name] = {split: stats.scores(task, judged.measured)}
 
 
 def as_json(scores: Scores) -> dict[str, Any]:

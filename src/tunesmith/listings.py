@@ -128,7 +128,7 @@ def schema(screen: Screen, what: str) -> int:
     import json
 
     from tunesmith.recipe import Recipe
-    from tunesmith.results import SHAPES
+    from tunesmith.reportshape import SHAPES
 
     model: Any = Recipe if what == "recipe" else SHAPES[what]
     screen.say(json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False))

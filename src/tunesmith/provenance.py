@@ -19,21 +19,22 @@ import torch
 from tunesmith.data import sql, tokens
 from tunesmith.data.sums import of_code, sha256
 from tunesmith.errors import RunError
+from tunesmith.models.catalog import Source
 from tunesmith.prepare import Prepared
+from tunesmith.recipe import Recipe
 from tunesmith.recipefile import fingerprint, task_as_json
 from tunesmith.rundir import RunDir
 from tunesmith.train.fit import Fit
 from tunesmith.train.trunk import TrunkPlan
 
 
-def default_name(prepared: Prepared) -> str:
+def default_name(recipe: Recipe, source: Source) -> str:
     """date _ data _ model-method _ hash of the resolved recipe"""
-    recipe = prepared.recipe
     assert recipe.method is not None
     path = Path(recipe.data.parts()[0].path)
     data = re.sub(r"[^a-z0-9]+", "-", (path.stem if path.is_file() else path.name).lower()).strip("-") or "data"
     today = datetime.date.today().isoformat()
-    return f"{today}_{data}_{prepared.source.label}-{recipe.method.name}_{fingerprint(recipe)}"
+    return f"{today}_{data}_{source.label}-{recipe.method.name}_{fingerprint(recipe)}"
 
 
 def receipt(prepared: Prepared, command: list[str]) -> dict[str, Any]:

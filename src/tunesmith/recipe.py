@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from tunesmith.evaluating import Evaluate
 from tunesmith.searchspace import Search, as_search
 from tunesmith.section import Section
 
@@ -325,28 +326,6 @@ class Train(Section):
         if self.steps is not None and self.epochs != Train.model_fields["epochs"].default:
             raise ValueError("`train.steps` and `train.epochs` contradict each other; keep one")
         return self
-
-
-class Evaluate(Section):
-    """When and on what the model is scored."""
-
-    every: int | None = Field(default=None, ge=1)
-    """Updates between two looks at the validation rows. None looks once an epoch."""
-
-    early_stopping: int | None = Field(default=None, ge=1)
-    """Looks without a better score after which training stops. None never stops early."""
-
-    limit: int | None = Field(default=None, ge=1)
-    """Most rows of each split that are scored: a fixed sample."""
-
-    answers: int = Field(default=20, ge=0)
-    """Most rows of a split for which a generating model writes answers (they are slow); losses use every row."""
-
-    compare: bool = True
-    """Score the untuned base and the cheap baselines on the same rows."""
-
-    verify: bool = True
-    """When the run ends, open the saved model as others would and hold a few rows against the tuned one."""
 
 
 class RunPlace(Section):

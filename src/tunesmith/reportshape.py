@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tunesmith import results
 from tunesmith.results import Result, ScoreShape, Shape
+from tunesmith.searchshape import Searched
 
 
 class Compared(Shape):
@@ -51,6 +53,8 @@ class Changed(Shape):
     broken: int
     both_right: int
     both_wrong: int
+    p: float | None
+    """Two-sided, that as many were fixed as broken (McNemar, mid-p); None where answers are not right or wrong."""
     rows: list[ChangedRow]
     """Of each kind some: the surest first."""
 
@@ -336,3 +340,7 @@ class Report(Result):
     """Of the base model."""
     sums: dict[str, str]
     """File of rows -> its sha256."""
+
+
+SHAPES: dict[str, type[Shape]] = {**results.SHAPES, "report": Report, "search": Searched}
+"""All that `--json` prints, by command."""

@@ -37,7 +37,11 @@ class Verdict(Shape):
     high: float
     """95 % interval of the difference, by paired bootstrap."""
     p: float
-    """Two-sided p of an approximate randomization test on the same rows."""
+    """Two-sided, of a paired test on the same rows."""
+    test: str
+    """`approximate randomization`, or `McNemar, mid-p` where the metric is a share of rows."""
+    needed: int | None
+    """Rows that would tell a difference of this size four times out of five, where these did not."""
 
 
 class TokenCounts(Shape):
@@ -140,6 +144,70 @@ class Blend(Shape):
     """What `kept` measures."""
     plot: str
     saved: SavedBlend | None
+
+
+class Beside(Shape):
+    """A run among others, on the rows that all were scored on."""
+
+    run: str
+    score: ScoreShape
+
+
+class RunAgainst(Shape):
+    """A run against the first one."""
+
+    name: str
+    kind: Literal["run"]
+    score: ScoreShape
+    difference: float
+    """This run minus the first, on the headline."""
+    low: float
+    high: float
+    p: float
+    test: str
+    corrected: float
+    """p among all of these (Holm 1979)."""
+    outcome: Literal["helped", "hurt", "unclear"]
+    """`helped` where this run is better than the first."""
+
+
+class Comparison(Shape):
+    """Printed by `compare`."""
+
+    headline: str
+    higher_is_better: bool
+    rows: int
+    """Rows that all runs were scored on."""
+    runs: list[Beside]
+    against: list[RunAgainst]
+    """Each other run against the first."""
+
+
+class RepeatedPart(Shape):
+    """One of several trainings."""
+
+    run: str
+    fold: int | None
+    seed: int
+    score: ScoreShape
+
+
+class Repeated(Shape):
+    """Printed by `train` and `resume` where a recipe asks for `evaluate.folds` or `evaluate.seeds`."""
+
+    folder: str
+    headline: str
+    higher_is_better: bool
+    parts: list[RepeatedPart]
+    scores: dict[str, ScoreShape]
+    """Of all folds' test rows together, the mean over seeds; intervals are over rows."""
+    base: dict[str, ScoreShape]
+    between_seeds: float | None
+    """Standard deviation of the headline, of one seed and another."""
+    between_folds: float | None
+    """Of one fold and another, with the first seed."""
+    verdicts: list[Verdict]
+    """Of each seed."""
 
 
 class Spot(Shape):
@@ -269,93 +337,15 @@ class Licences(Shape):
     models: list[ModelLicence]
 
 
-class TrialShape(Shape):
-    """A trial of a search."""
-
-    number: int
-    state: Literal["waiting", "running", "complete", "pruned", "failed"]
-    start: bool
-    """Whether it is the recipe's own point."""
-    params: dict[str, Any]
-    """What was tried: key of the recipe, or `method.lora.rank` for an option of a choice -> value."""
-    value: float | None
-    """The best score on the rows that choose."""
-    share: float | None
-    """Of its updates that were made."""
-    seconds: float | None
-    said: str
-    """Why it failed, where it fell behind, which trial it is the same as."""
-
-
-class Optimism(Shape):
-    """How much better the winner looks on the rows that chose it than on rows that chose nothing."""
-
-    rows: str
-    """Those that chose nothing: `test`, or a half of validation."""
-    chose: ScoreShape
-    fresh: ScoreShape
-    by: float
-    """The difference; positive where the choice flatters, whichever direction is better."""
-    low: float
-    high: float
-
-
-class Against(Shape):
-    """The winner held against its rival, seed by seed, with seeds that neither was chosen with."""
-
-    gains: list[float]
-    """Of each seed; positive where the winner is better, whichever direction is better."""
-    mean: float
-    low: float | None
-    high: float | None
-    """95 % interval, for the spread of seeds and of rows; None of a single seed."""
-    outcome: Literal["better", "worse", "unclear"]
-
-
-class Seeds(Shape):
-    """The winner with other seeds."""
-
-    values: list[float]
-    mean: float
-    low: float
-    high: float
-    """The least and the greatest."""
-    rival: int | None
-    """The trial that it is compared with: the recipe's own point, or where that won the second best."""
-    rival_values: list[float]
-    against: Against | None
-
-
-class Searched(Shape):
-    """Printed by `search`."""
-
-    search: str
-    state: Literal["finished", "stopped"]
-    metric: str
-    higher_is_better: bool
-    chosen_on: Literal["validation", "half of validation"]
-    trials: list[TrialShape]
-    best: int | None
-    """Number of the winner; None where the search was stopped before there was one."""
-    recipe: str | None
-    """File of the winning recipe."""
-    run: str | None
-    """Run directory of the winner."""
-    optimism: Optimism | None
-    seeds: Seeds | None
-    importances: dict[str, float]
-    """Parameter -> its share of what the scores vary by."""
-    notes: list[str]
-
-
 SHAPES: dict[str, type[Shape]] = {
     "result": Result,
     "check": CheckResult,
     "runs": Runs,
     "models": Models,
     "blend": Blend,
+    "compare": Comparison,
+    "repeated": Repeated,
     "verify": Verify,
     "reproduce": Reproduced,
     "licences": Licences,
-    "search": Searched,
 }

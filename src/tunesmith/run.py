@@ -16,6 +16,7 @@ from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RecipeError, RunError, TunesmithError, memory_told
 from tunesmith.events import Event, Finished, describe
+from tunesmith.evidence import fairness
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.provenance import (
     default_name,
@@ -45,16 +46,21 @@ def begin(
     ways: Ways = PLAIN,
 ) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
+    refuse_search(recipe)
+    refuse_unknown(recipe.data.allow)
+    prepared = ranks.in_turn(lambda: prepare(recipe, say, ways=ways))
+    path = ranks.from_first(lambda: str(_make(prepared, text, command, ranks).path))
+    return RunDir(Path(path)), prepared
+
+
+def refuse_search(recipe: Recipe) -> None:
+    """Raise RecipeError for a recipe that is to be searched, not trained."""
     if recipe.search is not None:
         raise RecipeError(
             "the recipe has a `search`, and this trains one model",
             where="search",
             hint="`tunesmith search RECIPE` does what it says; or take `search` out",
         )
-    refuse_unknown(recipe.data.allow)
-    prepared = ranks.in_turn(lambda: prepare(recipe, say, ways=ways))
-    path = ranks.from_first(lambda: str(_make(prepared, text, command, ranks).path))
-    return RunDir(Path(path)), prepared
 
 
 def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks) -> RunDir:
@@ -62,6 +68,7 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
     recipe = prepared.recipe
     prepared.findings = diagnose(prepared, quick=True)
     refuse(prepared.findings, recipe.data.allow)
+    fairness.refuse(recipe, prepared.task, prepared.splits.rows[prepared.final_split])
     plan = plan_of(prepared, ranks)
     files = {
         "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(prepared.recipe),
@@ -72,7 +79,7 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
         "plan.json": plan,
     }
     place = recipe.run
-    return create(Path(place.dir), place.name or default_name(prepared), files)
+    return create(Path(place.dir), place.name or default_name(recipe, prepared.source), files)
 
 
 def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.commands import stoppable, told
 from tunesmith.console import Board, Screen
 from tunesmith.errors import RunError
+from tunesmith.stopping import stoppable, told
 
 if TYPE_CHECKING:
     from tunesmith.search.opening import Opening

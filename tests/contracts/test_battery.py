@@ -16,6 +16,7 @@ from tunesmith import plugins, recipefile, run
 from tunesmith.events import Finished, Updated
 from tunesmith.models import adapted, decode, embed
 from tunesmith.prepare import prepare
+from tunesmith.reportshape import Report
 from tunesmith.train import evaluate
 from tunesmith.train.accumulate import Piece, accumulate
 from tunesmith.train.evaluate import judge
@@ -160,6 +161,8 @@ def test_a_run_learns_restores_and_answers_the_same(values: Any, task: str, fami
     again = load_run(directory.path)
     rows = prepared.splits.rows[prepared.final_split]
     scored = again.evaluate()["scores"][prepared.final_split]
+    report = Report.model_validate(directory.json("report/report"))
+    assert report.compared and report.curves.looks and report.cost.seconds["train"] > 0
     reported = directory.json("report/report")["scores"][prepared.final_split]
     assert scored == reported
     verified = directory.json("report/report")["verified"]

@@ -187,7 +187,8 @@ class Whole:
     def of(cls, directory: RunDir) -> Whole:
         """The end of a finished run."""
         report = directory.json("report/report")
-        told = ("scores", "base", "baselines", "verdict", "details", "tokens")
+        told = ("scores", "base", "baselines", "verdict", "tokens", "compared", "changed", "labels", "confusion",
+                "calibration", "slices", "kept", "overfitting", "curves", "advice")  # fmt: skip
         return cls(weights(directory), losses(directory), {name: report[name] for name in told})
 
 

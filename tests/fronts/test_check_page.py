@@ -21,7 +21,8 @@ import samples
 import tiny
 from tunesmith import checkup, cli, plugins, recipefile
 from tunesmith.report import checkpage
-from tunesmith.report.tokenview import RowView, views, visible
+from tunesmith.report.pagetext import visible
+from tunesmith.report.tokenview import RowView, views
 from tunesmith.results import SHAPES
 
 CHROMIUM = next(

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import tunesmith
 from tunesmith import cli
-from tunesmith.results import SHAPES
+from tunesmith.reportshape import SHAPES
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:

@@ -215,8 +215,8 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "low, high = np.quantile(known, [0.025, 0.975])",
-                "low, high = np.quantile(known, [0.16, 0.84])",
+                "    ends = bias + np.array([-SURE, SURE])\n",
+                "    ends = bias + np.array([-1.0, 1.0])\n",
             ),
         ),
         tests=(f"{_IN_STATS}::test_the_interval_is_that_of_resampling_rows_one_by_one",),
@@ -243,7 +243,7 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "    if p < 0.05 and min(low * gain, high * gain) > 0:",
+                "    if p < LEVEL and min(low * gain, high * gain) > 0:",
                 "    if difference * gain > 0:",
             ),
         ),

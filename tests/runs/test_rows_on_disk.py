@@ -51,7 +51,7 @@ def test_rows_on_disk_train_to_the_same_bits_and_scores(
     assert in_memory.json("data") == stored.json("data")
     first, second = in_memory.json("report/report"), stored.json("report/report")
     assert first["scores"] == second["scores"] and first["baselines"] == second["baselines"]
-    assert first["base"] == second["base"] and first["details"] == second["details"]
+    assert first["base"] == second["base"] and first["changed"] == second["changed"]
 
 
 def test_the_second_start_reads_no_row_again_and_a_changed_file_does(

@@ -20,7 +20,7 @@ from tunesmith import recipefile, run
 from tunesmith.contracts import Metric
 from tunesmith.errors import RecipeError, RunError, StorageError
 from tunesmith.events import Updated
-from tunesmith.results import SHAPES
+from tunesmith.reportshape import SHAPES
 from tunesmith.search import run as search
 from tunesmith.search.events import Closed, Ended, SearchEvent
 from tunesmith.search.study import Study

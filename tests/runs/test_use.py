@@ -135,7 +135,7 @@ def test_types_of_entities_and_labels_of_several_have_scores_of_their_own(encode
         folder.mkdir()
         predictor = trained(encoder, rows, folder, task, evaluate__compare=False)
         report = json.loads((predictor.run.path / "report" / "report.json").read_text())
-        found = report["details"]["per_label"]
+        found = {one["label"]: one for one in report["labels"]}
         assert set(found) == names
         lines = (predictor.run.path / "predictions/test.jsonl").read_text().splitlines()
         answers = [json.loads(line) for line in lines]
@@ -144,7 +144,7 @@ def test_types_of_entities_and_labels_of_several_have_scores_of_their_own(encode
                 said = [name in answer["prediction"]["labels"] for answer in answers]
                 gold = [name in answer["label_set"] for answer in answers]
                 hit = sum(a and b for a, b in zip(said, gold, strict=True))
-                assert found[name]["rows"] == sum(gold)
+                assert found[name]["n"] == sum(gold)
                 assert found[name]["recall"] == pytest.approx(hit / sum(gold))
                 assert found[name]["precision"] == pytest.approx(hit / sum(said) if any(said) else 0.0)
         assert "## Labels" in (predictor.run.path / "report" / "report.md").read_text()

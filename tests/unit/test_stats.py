@@ -1,16 +1,21 @@
 """Intervals and paired tests, against plain computation row by row."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from tunesmith import stats
-from tunesmith.contracts import Row
+from tunesmith.contracts import Metric, Row
+from tunesmith.data.content import GROUP
 from tunesmith.metrics.measured import Measured
 from tunesmith.tasks.chat import Chat
 from tunesmith.tasks.text_classification import TextClassification
 from tunesmith.train.evaluate import judge_answers, value_of
 
+Numbers = np.ndarray[Any, Any]
 TASK = TextClassification(labels=("a", "b", "c"))
 
 
@@ -117,3 +122,76 @@ def test_a_win_rate_counts_rows_by_their_loss_a_token_and_ties_by_half() -> None
     assert found is not None and (found.value, found.n) == (2.5 / 4, 4)
     assert 0 <= found.low < found.value < found.high <= 1
     assert stats.win_rate(Measured(), tuned) is None
+
+
+def test_a_share_of_rows_has_the_interval_of_shares_and_mcnemars_test() -> None:
+    gold = ["a", "b"] * 20
+    perfect = stats.scores(TASK, judged(gold, gold))["accuracy"]
+    assert (perfect.value, perfect.high) == (1.0, 1.0)
+    assert 0.9 < perfect.low < 1.0
+    accuracy = Metric("accuracy", higher_is_better=True)
+    worse = ["a"] * 8 + gold[8:]
+    verdict = stats.compare(TASK, accuracy, judged(gold, worse), judged(gold, gold))
+    assert verdict.test == "McNemar, mid-p"
+    assert verdict.p == pytest.approx(2 * 0.5**4 - 0.5**4)  # four rows fixed, none broken
+
+
+def test_an_unclear_verdict_says_how_many_rows_would_tell() -> None:
+    gold, weak = random_pair(60, 0.6, 1)
+    strong = [g if k % 20 == 0 else p for k, (g, p) in enumerate(zip(gold, weak, strict=True))]
+    verdict = stats.compare(TASK, TextClassification.headline, judged(gold, weak), judged(gold, strong))
+    assert verdict.outcome == "unclear" and verdict.needed is not None and verdict.needed > 60
+    assert stats.compare(TASK, TextClassification.headline, judged(gold, weak), judged(gold, gold)).needed is None
+
+
+def test_rows_of_a_group_are_drawn_together_so_that_copies_add_no_certainty() -> None:
+    gold, guess = random_pair(100, 0.7, 2)
+    alone = stats.scores(TASK, judged(gold, guess))["macro_f1"]
+    rows = [Row(k, {"text": "t", "label": g, GROUP: str(k % 100)}, "f", k) for k, g in enumerate(gold * 5)]
+    answers = [{"label": p, "probabilities": dict.fromkeys(TASK.labels, 1 / 3)} for p in guess * 5]
+    copied = judge_answers(TASK, rows, answers).measured
+    assert len(set(copied.groups.values())) == 100
+    grouped = stats.scores(TASK, copied)["macro_f1"]
+    assert (grouped.high - grouped.low) == pytest.approx(alone.high - alone.low, rel=0.1)
+    assert grouped.n == 500
+    without = stats.scores(TASK, replace(copied, groups={}))["macro_f1"]
+    assert (without.high - without.low) < 0.6 * (grouped.high - grouped.low)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "mean_row_loss"])
+def test_two_sets_of_rows_differ_by_no_more_than_their_bootstraps_say(metric: str) -> None:
+    one, other = judged(*random_pair(300, 0.8, 1)), judged(*random_pair(200, 0.6, 2))
+    found = stats.apart(TASK, metric, one, other)
+    draws = [stats.replicates(TASK, measured, metric, 4000) for measured in (one, other)]
+    assert found.difference == pytest.approx(value_of(TASK, one)[metric] - value_of(TASK, other)[metric])
+    error = float(np.hypot(draws[0].std(), draws[1].std()))
+    assert (found.high - found.low) / 2 / 1.96 == pytest.approx(error, rel=0.07)
+    assert stats.apart(TASK, metric, one, one).difference == 0
+
+
+@pytest.mark.parametrize(("labels", "n", "right"), [(5, 200, 0.9), (20, 200, 0.8)])
+def test_the_interval_of_a_macro_f1_holds_it_where_percentiles_do_not(labels: int, n: int, right: float) -> None:
+    task = TextClassification(labels=tuple(f"{k:02}" for k in range(labels)))
+    rng = np.random.default_rng(4)
+    gold, guess = simulated(labels, 400_000, right, rng)
+    true = float(f1_score(gold, guess, average="macro"))
+    held = {"ours": 0, "percentiles": 0}
+    for _ in range(200):
+        gold, guess = simulated(labels, n, right, rng)
+        eye = np.eye(labels + 1)
+        hit = eye[gold] * (gold == guess)[:, None]
+        values = {"row": np.ones((n, 1)), "gold": eye[gold], "guess": eye[guess], "hit": hit, "loss": np.ones((n, 1))}
+        measured = Measured(dict.fromkeys(values, np.arange(n)), values)
+        found = stats.scores(task, measured)["macro_f1"]
+        held["ours"] += found.low <= true <= found.high
+        low, high = np.quantile(stats.replicates(task, measured, "macro_f1"), [0.025, 0.975])
+        held["percentiles"] += low <= true <= high
+    assert 184 <= held["ours"] <= 199  # binomial(200, .95) is in there 98.5 times in a hundred
+    assert held["percentiles"] < held["ours"]
+
+
+def simulated(labels: int, n: int, right: float, rng: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Gold labels that are not equally frequent, and guesses."""
+    shares = np.linspace(1, 4, labels) / np.linspace(1, 4, labels).sum()
+    gold = rng.choice(labels, n, p=shares)
+    return gold, np.where(rng.random(n) < right, gold, rng.choice(labels, n, p=shares))

@@ -12,6 +12,8 @@ GROUP = "beside_group"
 """Where a row keeps the value of the column that `data.split.group` names."""
 TIME = "beside_time"
 """Where it keeps that of `data.split.time`."""
+SLICE = "beside_slice_"
+"""What the name begins with under which it keeps a column that scores are parted by."""
 SOURCE = "beside_source"
 """Where it keeps the number of its source, of several."""
 

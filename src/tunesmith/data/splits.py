@@ -15,7 +15,7 @@ from tunesmith import plugins
 from tunesmith.cache import cache_folder, prune
 from tunesmith.contracts import BadRow, Row, Task
 from tunesmith.data.columns import ColumnWriter, open_columns
-from tunesmith.data.content import GROUP, SOURCE, TIME
+from tunesmith.data.content import GROUP, SLICE, SOURCE, TIME
 from tunesmith.data.files import SPLITS, find_files
 from tunesmith.data.read import Batch, RowSet, read_batches, refuse_bad
 from tunesmith.data.rows import StoredRows, identity, select
@@ -228,6 +228,8 @@ def batches_of(recipe: Recipe) -> dict[str, list[Batch]]:
     batches: dict[str, list[Batch]] = {}
     split, parts = recipe.data.split, recipe.data.parts()
     beside = {name: column for name, column in ((GROUP, split.group), (TIME, split.time)) if column is not None}
+    asked = dict.fromkeys((*recipe.evaluate.slices, *(f.by for f in recipe.evaluate.fairness if f.data is None)))
+    shown = {SLICE + column: column for column in asked}
     for number, part in enumerate(parts):
         files = find_files(Path(part.path))
         for name in ("validation", "test"):
@@ -239,8 +241,8 @@ def batches_of(recipe: Recipe) -> dict[str, list[Batch]]:
                 tuple(paths),
                 {**recipe.column_map(), **part.columns},
                 part.format or recipe.data.format,
-                beside,
-                tuple(beside.values()) if name == "train" else (),
+                beside | shown,
+                (*(beside.values() if name == "train" else ()), *(shown.values() if name != "validation" else ())),
                 {SOURCE: number} if len(parts) > 1 else {},
             )
             batches.setdefault(name, []).append(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import numpy as np
 from tunesmith.contracts import Mark
 from tunesmith.doctor.finding import brief
 from tunesmith.errors import DataError, RunError
+from tunesmith.report import pagetext
 from tunesmith.report.tokentext import note_of
-from tunesmith.report.tokenview import PartView, RowView, Token, visible
+from tunesmith.report.tokenview import PartView, RowView, Token
 
 _SUFFIXES = (".html", ".htm")
 _LABELS = 12
@@ -26,8 +27,6 @@ _LABELS = 12
 _FOLDED = 200
 """Labels that are folded away; of more, the next ones."""
 _FILES = 4
-_LONGEST = 1000
-"""Characters of a text that are shown."""
 _NAME = 80
 """Characters of a label that are shown."""
 _THUMBNAIL = 96
@@ -46,45 +45,28 @@ def refuse_target(target: Path) -> None:
 
 def page(value: dict[str, Any], views: Sequence[RowView]) -> str:
     """The page of what `check --json` prints, and of some rows as the model sees them."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda said: _safe(said) if type(said) is str else said,  # what is markup already stays so
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     folder = _folder(value["files"])
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "thumbnail": thumbnail,
         "note": note_of,
         "pieces": pieces,
-        "count": _count,
+        "count": pagetext.count,
         "near": lambda path: path.removeprefix(f"{folder}{os.sep}") if folder else path,
     }
-    return environment.get_template("check.html").render(
-        value=value,
-        views=views,
-        folder=folder,
-        files=_files(value["files"]),
-        labels=_labels(value["labels"]),
-        lengths=_lengths(value),
-        plan=_plan(value["plan"], tokens=value["histogram"] is not None),
-        stopping=sum(finding["stops"] for finding in value["findings"]),
+    return (
+        pagetext.environment(filters)
+        .get_template("check.html")
+        .render(
+            value=value,
+            views=views,
+            folder=folder,
+            files=_files(value["files"]),
+            labels=_labels(value["labels"]),
+            lengths=_lengths(value),
+            plan=_plan(value["plan"], tokens=value["histogram"] is not None),
+            stopping=sum(finding["stops"] for finding in value["findings"]),
+        )
     )
-
-
-def _safe(text: str) -> str:
-    """A text that moves nothing around it, cut where it is very long."""
-    over = len(text) - _LONGEST
-    return visible(text if over <= 0 else f"{text[:_LONGEST]} … and {over:,} more characters")
-
-
-def _count(number: float, name: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _folder(files: dict[str, list[str]]) -> str:
@@ -171,7 +153,11 @@ def _plan(plan: dict[str, Any], *, tokens: bool) -> list[tuple[str, str, str]]:
         *([("tokens", f"{plan['tokens']:,}", per_epoch)] if tokens else []),
         ("learns", f"{100 * plan['trainable_share']:.2f} %", learns),
         ("memory", f"{plan['memory_bytes'] / 2**30:.2f} GB", f"measured on the worst micro-batch{worst}"),
-        ("time", _time(plan["train_seconds"]), f"{plan['worst_micro_batch_seconds']:.2f} s for the worst micro-batch"),
+        (
+            "time",
+            pagetext.duration(plan["train_seconds"]),
+            f"{plan['worst_micro_batch_seconds']:.2f} s for the worst micro-batch",
+        ),
         ("learning rate", f"{plan['learning_rate']:.2g}", f"{plan['head_learning_rate']:.2g} for a fresh head"),
     ]
     if kept["blocks"]:
@@ -180,12 +166,6 @@ def _plan(plan: dict[str, Any], *, tokens: bool) -> list[tuple[str, str, str]]:
         )
         lines.append(("frozen blocks", f"{kept['blocks']}", more))
     return lines
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def pieces(part: PartView) -> list[tuple[str, str, str, list[Mark]]]:

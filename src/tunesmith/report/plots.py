@@ -21,7 +21,7 @@ def curves(events: Sequence[Event], headline: str, path: Path) -> None:
     steps = [event.step for event in taken]
     losses = [sum(event.losses.values()) for event in taken]
     left.plot(steps, losses, color=INK, alpha=0.25, linewidth=0.8)
-    left.plot(steps, _smooth(losses), color=INK, label="training loss")
+    left.plot(steps, smooth(losses), color=INK, label="training loss")
     left.set(xlabel="update", ylabel="loss", title="Training loss")
     right.plot([e.step for e in looks], [(e.scores or {})[headline] for e in looks], "o-", color=SECOND, markersize=4)
     right.set(xlabel="update", ylabel=headline, title=f"Validation {headline}")
@@ -81,7 +81,7 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _smooth(values: Sequence[float], keep: float = 0.9) -> list[float]:
+def smooth(values: Sequence[float], keep: float = 0.9) -> list[float]:
     """Exponential mean without the pull of its start."""
     made, mean, weight = [], 0.0, 0.0
     for value in values:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Shape = dict[str, Any]
+Shape = Mapping[str, Any]
 
 
 def verdict_line(result: Shape) -> str:
@@ -22,10 +24,13 @@ def verdict_line(result: Shape) -> str:
         "hurt": "Tuning hurt",
         "unclear": "Not distinguishable at this test size",
     }
+    changed = result.get("changed")
+    worse = f"; {changed['broken']:,} rows got worse" if changed and changed["p"] is not None else ""
+    needed = f" You would need about {verdict['needed']:,} rows to tell." if verdict["needed"] else ""
     return (
         f"{word[verdict['outcome']]}: {verdict['metric']} went from {number(base['value'])} to "
         f"{number(tuned['value'])} on {tuned['n']:,} {split} rows (difference {verdict['difference']:+.3f}, "
-        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, p = {verdict['p']:.3f})."
+        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, {chance(verdict['p'])}){worse}.{needed}"
     )
 
 
@@ -56,12 +61,40 @@ def with_interval(score: Shape | None) -> str:
     return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
 
 
-def number(value: float) -> str:
-    """Three digits behind the point; large numbers fewer."""
+def number(value: float | None) -> str:
+    """Three digits behind the point; large numbers fewer. `-` for what is no number, or infinite."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    value = 0.0 if abs(value) < 0.0005 else value  # which would be -0.000
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def verified_lines(found: list[Shape]) -> list[str]:
+_WORDS = {"helped": "better than", "hurt": "worse than", "unclear": "not distinguishable from"}
+
+
+def against_line(one: Shape, first: str | None = None) -> str:
+    """The tuned model against another system, or another run against the first, in one sentence."""
+    who, other = ("the tuned model", one["name"]) if first is None else (one["name"], first)
+    return (
+        f"{who} is {_WORDS[one['outcome']]} {other}: {one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], "
+        f"{chance(one['corrected'])} ({one['test']}, corrected)"
+    )
+
+
+def model_line(one: Shape) -> str:
+    """Another model and what it costs, in one sentence."""
+    return (
+        f"{one['name']} ({one['parameters']:,} parameters, {one['how']}): {with_interval(one['score'])}, "
+        f"{one['seconds_per_1000']:,.1f} s for 1,000 rows"
+    )
+
+
+def chance(p: float) -> str:
+    """`p = .012`, or what it is below."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def verified_lines(found: Sequence[Shape]) -> list[str]:
     """What was verified, a line each."""
     words = {True: "holds", False: "DOES NOT HOLD", None: "not verified"}
     return [f"{check['name']} {words[check['holds']]}: {check['said']}" for check in found]

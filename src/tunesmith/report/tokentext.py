@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.contracts import Mark
-from tunesmith.report.tokenview import PartView, RowView, Token, visible
+from tunesmith.report.pagetext import visible
+from tunesmith.report.tokenview import PartView, RowView, Token
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -27,8 +27,6 @@ _LONG = 400
 """Characters of a piece of text that are shown: one token may stand for very many."""
 _NAME = 80
 """Characters of what a task says that are shown."""
-_PLAIN = ("\n", "\t", "\u200c", "\u200d")
-"""Control characters that are left as they are: line ends, tabs, and the joiners of Persian, Hindi and emoji."""
 
 
 @dataclass(frozen=True)
@@ -195,12 +193,3 @@ def _named(text: TextEncoder, number: int, name: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]} … and {len(text) - _LONG:,} more characters"
-
-
-def visible(text: str) -> str:
-    """A text without characters that would move, hide or colour what stands around them: each as its number. Those
-    are control characters, marks of direction, and halves of characters, which cannot be written at all."""
-    return "".join(
-        f"⟨U+{ord(sign):04X}⟩" if unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _PLAIN else sign
-        for sign in text
-    )

@@ -67,6 +67,12 @@ def begin(recipe: Recipe, text: str | None, say: Say = lambda _: None) -> Openin
             where="search",
             hint="add `search: auto`, or a `search.space` such as `{train.batch_size: [8, 16, 32]}`",
         )
+    if recipe.evaluate.folds is not None or recipe.evaluate.seeds > 1:
+        raise RecipeError(
+            "a search trains each trial once, and its winner with `search.seeds` others",
+            where="evaluate.folds" if recipe.evaluate.folds is not None else "evaluate.seeds",
+            hint="leave it out; `tunesmith train` of the winning recipe takes it",
+        )
     opening, prepared = _open(recipe, None, say)
     shown = recipe.model_copy(update={"search": recipe.search.model_copy(update={"storage": _shown(recipe)})})
     made_of = _made_of(prepared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from annotated_types import Ge, Lt
@@ -19,6 +19,7 @@ from tunesmith.contracts import (
     Loss,
     Mark,
     Metric,
+    Outputs,
     Purpose,
     Reader,
     Row,
@@ -28,7 +29,7 @@ from tunesmith.contracts import (
     Vector,
 )
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.metrics import ranking
+from tunesmith.metrics import calibrating, ranking
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,9 @@ class TextClassification(Task):
 
     shares: tuple[float, ...] = field(default=(), metadata={"option": False})
     """Of each label among the training rows."""
+
+    temperature: float = field(default=1.0, metadata={"option": False})
+    """What logits are divided by, so that a confidence is the chance to be right; fitted on the validation rows."""
 
     each: ClassVar[tuple[str, ...]] = ("chances", "truth")
 
@@ -247,7 +251,7 @@ class TextClassification(Task):
 
     def decode(self, row: Row, outputs: Sequence[Any]) -> Answer:
         """The likeliest label with its probability, and the probability of every label."""
-        logs: NDArray[np.float64] = outputs[0]
+        logs: NDArray[np.float64] = calibrating.tempered(outputs[0], self.temperature)
         best = int(logs.argmax())
         probabilities = dict(zip(self.labels, np.exp(logs).tolist(), strict=True))
         return {
@@ -306,6 +310,14 @@ class TextClassification(Task):
     def classes(self) -> Sequence[str]:
         """Every row has one of them and is given one."""
         return self.labels
+
+    def settle(self, rows: Sequence[Row], outputs: Outputs) -> Self:
+        """The temperature; rows of labels that training never saw do not count."""
+        known = [row for row in rows if row["label"] in self.labels]
+        logs = [outputs[row.id][0] for row in known]
+        return replace(
+            self, temperature=calibrating.temperature(logs, [self.labels.index(row["label"]) for row in known])
+        )
 
     def say(self, answer: Answer) -> str:
         """The label and how sure it is."""

@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.contracts import Answer, Example, Purpose, Row, Task, Vector
 from tunesmith.data.batches import cut
+from tunesmith.data.content import GROUP, together
 from tunesmith.errors import DataError
 from tunesmith.metrics.measured import Measured
 from tunesmith.models.model import Model
@@ -45,7 +46,7 @@ def judge(model: Model, task: Task, rows: Sequence[Row], *, answers: int | None,
     for row in asked:
         for name, vector in task.measure(row, made[row.id]).items():
             vectors[name].append((row.id, vector))
-    return Judged(_table(vectors), made)
+    return Judged(_table(vectors, rows), made)
 
 
 def _askable(model: Model, task: Task, rows: Sequence[Row], most: int) -> list[Row]:
@@ -68,7 +69,7 @@ def judge_answers(task: Task, rows: Sequence[Row], answers: Sequence[Answer]) ->
     for row, answer in zip(rows, answers, strict=True):
         for name, vector in task.measure(row, answer).items():
             vectors[name].append((row.id, vector))
-    return Judged(_table(vectors), {row.id: answer for row, answer in zip(rows, answers, strict=True)})
+    return Judged(_table(vectors, rows), {row.id: answer for row, answer in zip(rows, answers, strict=True)})
 
 
 def answer_rows(
@@ -107,6 +108,13 @@ def value_of(task: Task, measured: Measured) -> dict[str, float]:
     return {name: float(value) for name, value in task.reduce(sums).items()}
 
 
+def _groups(rows: Sequence[Row]) -> dict[int, int]:
+    """Row id -> the number of its group, where rows have some that are fewer than they."""
+    numbers: dict[str, int] = {}
+    found = {row.id: numbers.setdefault(together(row), len(numbers)) for row in rows if GROUP in row.values}
+    return found if 1 < len(numbers) < len(found) == len(rows) else {}
+
+
 def _assess(model: Model, task: Task, rows: Sequence[Row], vectors: dict[str, list[tuple[int, Vector]]]) -> bool:
     """Measure rows by their own targets; False where the task has no such measure."""
     for batch in _batches(model, task, rows, "learn"):
@@ -138,8 +146,8 @@ def _encoded(task: Task, row: Row, model: Model, purpose: Purpose) -> list[Examp
         raise fault if fault.where else DataError(fault.problem, where=row.place, hint=fault.hint) from None
 
 
-def _table(vectors: dict[str, list[tuple[int, Vector]]]) -> Measured:
-    measured = Measured()
+def _table(vectors: dict[str, list[tuple[int, Vector]]], rows: Sequence[Row]) -> Measured:
+    measured = Measured(groups=_groups(rows))
     for name, pairs in vectors.items():
         summed: dict[int, Any] = {}
         for row, vector in pairs:  # a row of several examples counts once

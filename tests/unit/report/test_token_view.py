@@ -19,7 +19,8 @@ from tunesmith.contracts import Row
 from tunesmith.models.text import TextEncoder
 from tunesmith.prepare import Prepared, prepare
 from tunesmith.report import tokentext
-from tunesmith.report.tokenview import PartView, RowView, chosen, view, views, visible
+from tunesmith.report.pagetext import visible
+from tunesmith.report.tokenview import PartView, RowView, chosen, view, views
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.text_classification import TextClassification
 from tunesmith.tasks.text_generation import TextGeneration

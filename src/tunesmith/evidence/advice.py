@@ -1,0 +1,258 @@
+"""What to try next: rules, each from a sign that was measured in this run. At most five, the weightiest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.doctor.finding import Finding
+from tunesmith.recipe import Recipe
+from tunesmith.report.tables import number
+
+MOST = 5
+_RISE = 0.003
+"""What a score must still gain between two looks to be rising, as a share of itself."""
+_FALL = 0.01
+_GAP = 0.05
+"""What a model must surely be better on training rows for it to have overfitted, as a share of the score there."""
+_RARE = 0.2
+"""Of the mean share of a label: below it, one is rare."""
+_CUT = 0.02
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a run left to judge by."""
+
+    report: Mapping[str, Any]
+    recipe: Recipe
+    findings: tuple[Finding, ...]
+    learning_rate: float
+    shares: Mapping[str, float]
+    """Label -> its share of the training rows."""
+    options: frozenset[str]
+    """Of the task."""
+    room: int | None
+    """Most tokens of an answer."""
+    cut: float
+    """Share of the answers that were cut at the limit."""
+
+    @property
+    def looks(self) -> list[tuple[int, float]]:
+        """Update and score of every look at the validation rows."""
+        curves = self.report["curves"]
+        return [(look["step"], look["scores"][curves["watched"]]) for look in curves["looks"]]
+
+
+def look(signs: Signs) -> list[Found]:
+    """See reportshape.Advice."""
+    found = [made for rule in _RULES if (made := rule(signs)) is not None]
+    return found[:MOST]
+
+
+def _advice(sign: str, do: str, **change: Any) -> Found:
+    return {"sign": sign, "do": do, "change": {key.replace("__", "."): value for key, value in change.items()}}
+
+
+def _hurt(signs: Signs) -> Found | None:
+    verdict = signs.report["verdict"]
+    if verdict is None or verdict["outcome"] != "hurt":
+        return None
+    rate = _rounded(signs.learning_rate / 3)
+    return _advice(
+        f"the tuned model is worse than the untuned one ({verdict['metric']} {verdict['difference']:+.3f})",
+        "look at the labels of the rows it broke, and learn more slowly",
+        train__learning_rate=rate,
+    )
+
+
+def _leaked(signs: Signs) -> Found | None:
+    overfitting = signs.report["overfitting"]
+    twice = overfitting and overfitting["duplicates"]
+    if not twice or abs(twice["score"]["value"] - twice["without"]["value"]) < 0.002:
+        return None
+    return _advice(
+        f"{twice['rows']} rows of the verdict are training rows too: the score is {number(twice['score']['value'])} "
+        f"with them and {number(twice['without']['value'])} without",
+        "take the copies out: `tunesmith check` names them",
+    )
+
+
+def _rising(signs: Signs) -> Found | None:
+    looks, overfitting = signs.looks, signs.report["overfitting"]
+    if len(looks) < 2 or (overfitting and overfitting["best_step"] != overfitting["last_step"]):
+        return None
+    (_, before), (_, last) = looks[-2:]
+    if abs(last - before) <= _RISE * abs(before):
+        return None
+    more = {"train__steps": signs.recipe.train.steps * 2} if signs.recipe.train.steps else {
+        "train__epochs": signs.recipe.train.epochs * 2
+    }  # fmt: skip
+    return _advice(
+        f"{signs.report['curves']['watched']} on validation was still getting better at the last look "
+        f"({number(before)} to {number(last)})",
+        "train longer",
+        **more,
+    )
+
+
+def _passed(signs: Signs) -> Found | None:
+    looks, overfitting = dict(signs.looks), signs.report["overfitting"]
+    if not overfitting or overfitting["best_step"] > 0.7 * overfitting["last_step"] or len(looks) < 3:
+        return None
+    best, last = looks.get(overfitting["best_step"]), looks.get(overfitting["last_step"])
+    if best is None or last is None or abs(best - last) < _FALL * abs(best):
+        return None
+    return _advice(
+        f"the best checkpoint is of update {overfitting['best_step']} of {overfitting['last_step']}; after it "
+        f"{signs.report['curves']['watched']} went from {number(best)} to {number(last)}",
+        "stop when it no longer gets better",
+        evaluate__early_stopping=2,
+    )
+
+
+def _gap(signs: Signs) -> Found | None:
+    overfitting = signs.report["overfitting"]
+    if not overfitting or overfitting["low"] <= _GAP * abs(overfitting["train"]["value"]):
+        return None
+    sign = (
+        f"{overfitting['metric']} is {number(overfitting['train']['value'])} on training rows and "
+        f"{number(overfitting['unseen']['value'])} on unseen ones"
+    )
+    if "smoothing" in signs.options and not signs.report["curves"]["watched"].endswith("loss"):
+        return _advice(
+            sign, "hold it back: smooth the labels, and drop out more", task__smoothing=0.1, model__dropout=0.2
+        )
+    return _advice(sign, "hold it back: drop out more, or learn fewer weights", model__dropout=0.2)
+
+
+def _slow(signs: Signs) -> Found | None:
+    losses, verdict = signs.report["curves"]["losses"], signs.report["verdict"]
+    if len(losses) < 20 or (verdict and verdict["outcome"] == "helped"):
+        return None
+    part = max(len(losses) // 10, 3)
+    first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
+    if last < 0.9 * first:
+        return None
+    return _advice(
+        f"the training loss hardly fell ({number(first)} to {number(last)})",
+        "learn faster",
+        train__learning_rate=_rounded(signs.learning_rate * 3),
+    )
+
+
+def _rare(signs: Signs) -> Found | None:
+    if not signs.shares or "balance" not in signs.options:
+        return None
+    usual = 1 / len(signs.shares)
+    labels = signs.report["labels"]
+    mean = sum(one["recall"] for one in labels) / max(len(labels), 1)
+    weak = [
+        one for one in labels if signs.shares.get(one["label"], usual) < _RARE * usual and one["recall"] < 0.7 * mean
+    ]
+    if not weak:
+        return None
+    first = min(weak, key=lambda one: one["recall"])
+    return _advice(
+        f"{len(weak)} rare labels are seldom found: recall of `{first['label']}` is {number(first['recall'])}, where "
+        f"the mean is {number(mean)}",
+        "weigh rare labels up, or add rows of them",
+        task__balance="weights",
+    )
+
+
+def _noise(signs: Signs) -> Found | None:
+    found = next((f for f in signs.findings if f.kind == "label-noise"), None)
+    if found is None or found.count < 0.01 * max(found.of, 1):
+        return None
+    return _advice(
+        f"{found.count} of {found.of} {found.split} rows look as if their label was wrong",
+        "look at them: `tunesmith check --page check.html`, or leave them out with `--fix`",
+    )
+
+
+def _truncated(signs: Signs) -> Found | None:
+    found = next((f for f in signs.findings if f.kind in ("truncated", "answer-cut")), None)
+    if found is None or found.count < _CUT * max(found.of, 1):
+        return None
+    room = signs.recipe.data.max_tokens
+    sign = f"{found.count} of {found.of} {found.split} rows did not fit the model and were cut"
+    if room is not None:
+        return _advice(sign, "read more of them", data__max_tokens=2 * room)
+    return _advice(sign, "take a model that reads more at once, or shorten the rows")
+
+
+def _endless(signs: Signs) -> Found | None:
+    if signs.cut <= _CUT or signs.room is None:
+        return None
+    return _advice(
+        f"{signs.cut:.0%} of the answers were cut at {signs.room} tokens",
+        "let it write more",
+        task__max_new_tokens=2 * signs.room,
+    )
+
+
+def _unclear(signs: Signs) -> Found | None:
+    verdict = signs.report["verdict"]
+    if verdict is None or verdict["outcome"] != "unclear" or not verdict["needed"]:
+        return None
+    return _advice(
+        f"the difference to the untuned model ({verdict['difference']:+.3f}) cannot be told on these rows",
+        f"score it on about {verdict['needed']:,} rows: `tunesmith evaluate RUN --data FILE`",
+    )
+
+
+def _forgotten(signs: Signs) -> Found | None:
+    lost = next((one for one in signs.report["kept"] if one["outcome"] == "lost"), None)
+    if lost is None:
+        return None
+    return _advice(
+        f"{lost['name']} went from {number(lost['before'])} to {number(lost['after'])}: {lost['what']}",
+        "mix in the untuned weights (`tunesmith blend RUN` shows what each share is worth), or learn more slowly",
+        train__learning_rate=_rounded(signs.learning_rate / 2),
+    )
+
+
+def _heart(signs: Signs) -> Found | None:
+    overfitting = signs.report["overfitting"]
+    known = overfitting and overfitting["memorised"]
+    if not known or known["exact"] - known["base_exact"] < 1:
+        return None
+    return _advice(
+        f"{known['exact'] - known['base_exact']} of {known['tried']} training rows are written by heart",
+        "remove rows that stand there several times (`tunesmith check`), and train for fewer epochs",
+        train__epochs=max(1.0, round(signs.recipe.train.epochs / 2, 2)),
+    )
+
+
+def _weak_slice(signs: Signs) -> Found | None:
+    slices = signs.report["slices"]
+    told = ("language", "source", "length", *signs.recipe.evaluate.slices)
+    weak = [one for one in slices["slices"] if one["worse"] and one["by"] in told] if slices else []
+    if not weak:
+        return None
+    worst = max(weak, key=lambda one: abs(one["difference"]))
+    return _advice(
+        f"rows with {worst['by']} `{worst['value']}` are worse: {slices['metric']} {number(worst['score']['value'])}, "
+        f"{worst['difference']:+.3f} from all others",
+        "add training rows like these",
+    )
+
+
+def _more_rows(signs: Signs) -> Found | None:
+    curve = signs.report["scaling"]
+    if curve is None or curve["gain"][1] <= 0:
+        return None
+    return _advice(f"the score still rises with the rows: {curve['verdict']}", "add rows")
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
+
+
+_RULES: tuple[Callable[[Signs], Found | None], ...] = (
+    _leaked, _hurt, _slow, _rising, _passed, _endless, _truncated, _noise, _rare, _gap, _heart, _forgotten, _more_rows,
+    _weak_slice, _unclear,
+)  # fmt: skip

@@ -1,0 +1,145 @@
+"""False positives by group: of the rows that should not be given a positive label, the share that is (Dixon et al.
+2018; Hardt et al. 2016, arXiv:1610.02413), with intervals, on the rows of the verdict or on those of a file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunesmith.contracts import Row, Task
+from tunesmith.data.content import SLICE
+from tunesmith.data.files import find_files
+from tunesmith.data.read import Batch, read_batches, refuse_bad
+from tunesmith.errors import DataError, RecipeError, did_you_mean
+from tunesmith.evaluating import Fairness
+from tunesmith.evidence.case import Case
+from tunesmith.metrics.measured import Score
+from tunesmith.recipe import Recipe
+from tunesmith.significance import corrected, share_difference, share_interval
+from tunesmith.stats import LEVEL
+from tunesmith.train.evaluate import answer_rows
+
+_GOLD = "beside_gold"
+_REPEATS = 2000
+_SEED = 20_261_127
+
+
+def look(case: Case) -> list[dict[str, Any]]:
+    """See reportshape.Fairness, once for every group column that the recipe names. Raises UserError."""
+    return [_one(case, asked) for asked in case.recipe.evaluate.fairness]
+
+
+def refuse(recipe: Recipe, task: Task, rows: Sequence[Row]) -> None:
+    """Before anything is learned: raise UserError for what a recipe asks in vain. `rows` are those of the verdict."""
+    for asked in recipe.evaluate.fairness:
+        labels = task.classes()
+        if not labels:
+            raise RecipeError(
+                "false positives by group are of tasks that give each row one label",
+                where="evaluate.fairness",
+                hint="leave it out",
+            )
+        unknown = next((label for label in asked.positive if label not in labels), None)
+        if unknown is not None:
+            hint = did_you_mean(unknown, labels)
+            raise RecipeError(f"the task has no label `{unknown}`", where="evaluate.fairness.positive", hint=hint)
+        given, file = _rows(recipe, task, asked, rows)
+        if sum(len(part) >= asked.least for part in _grouped(given, asked).values()) < 2:
+            raise DataError(
+                f"fewer than two groups of `{asked.by}` have {asked.least} rows that should not be positive",
+                where=file,
+                hint="set `evaluate.fairness.least` lower, name another column, or leave it out",
+            )
+
+
+def _grouped(rows: Sequence[Row], asked: Fairness) -> dict[str, list[Row]]:
+    """Group -> its rows that should not be positive."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        value = row.values.get(SLICE + asked.by)
+        if value not in (None, "") and _innocent(row, asked):
+            groups[str(value)].append(row)
+    return groups
+
+
+def _one(case: Case, asked: Fairness) -> dict[str, Any]:
+    rows, file = _rows(case.recipe, case.task, asked, case.rows)
+    groups = _grouped(rows, asked)
+    enough = {value: part for value, part in groups.items() if len(part) >= asked.least}
+    if asked.data is None:
+        answers = dict(case.tuned)
+    else:
+        answers = answer_rows(case.model, case.task, [row for part in enough.values() for row in part])
+    hits = {
+        value: (sum(answers[row.id]["label"] in asked.positive for row in part), len(part))
+        for value, part in enough.items()
+    }
+    return {
+        "by": asked.by,
+        "file": file,
+        "positive": list(asked.positive),
+        "overall": asdict(_rate(*(sum(part) for part in zip(*hits.values(), strict=True)))),
+        "groups": _groups(hits),
+        "least": asked.least,
+        "left_out": len(groups) - len(enough),
+        "spread": asdict(_spread(list(hits.values()))),
+    }
+
+
+def _innocent(row: Row, asked: Fairness) -> bool:
+    """Whether a row should not be given a positive label."""
+    gold = str(row.values.get(_GOLD, row.values.get("label")))
+    return gold in asked.innocent if asked.innocent else gold not in asked.positive
+
+
+def _rows(recipe: Recipe, task: Task, asked: Fairness, rows: Sequence[Row]) -> tuple[Sequence[Row], str]:
+    """The rows that are looked at, and their file. Raises DataError."""
+    if asked.data is None:
+        return rows, rows[0].file
+    files = find_files(Path(asked.data))
+    paths = files.get("test") or next(iter(files.values()))
+    said = recipe.column_map()
+    label = said.get("label", "label")
+    if not isinstance(label, str):
+        raise RecipeError("a label of several columns", where="evaluate.fairness.data", hint="leave `data` out")
+    columns = {name: column for name, column in said.items() if name in task.asked()}
+    batch = Batch(tuple(paths), columns, None, {SLICE + asked.by: asked.by, _GOLD: label}, (asked.by, label))
+    found = read_batches([batch], task, targets=False)
+    refuse_bad(found.bad)
+    return found.rows, str(paths[0])
+
+
+def _groups(hits: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    """The highest rate first."""
+    all_hits, all_rows = (sum(part) for part in zip(*hits.values(), strict=True))
+    made = []
+    for value, (hit, n) in hits.items():
+        low, high, p = share_difference((hit, n), (all_hits - hit, all_rows - n))
+        gap = hit / n - (all_hits - hit) / (all_rows - n)
+        made.append(
+            {"value": value, "n": n, "rate": asdict(_rate(hit, n)), "gap": gap, "low": low, "high": high, "p": p}
+        )
+    for one, p in zip(made, corrected([one["p"] for one in made]), strict=True):
+        del one["p"]
+        one |= {"corrected": p, "odd": p < LEVEL}
+    return sorted(made, key=lambda one: (-one["rate"]["value"], one["value"]))
+
+
+def _rate(hit: int, n: int) -> Score:
+    low, high = share_interval(hit, n)
+    return Score(hit / n, float(low), float(high), n)
+
+
+def _spread(hits: Sequence[tuple[int, int]]) -> Score:
+    """Highest rate minus lowest, with its bootstrap interval. Chance alone makes it more than 0."""
+    rng = np.random.default_rng(_SEED)
+    counts, sizes = np.array(hits, np.float64).T
+    drawn = rng.binomial(sizes.astype(int), counts / sizes, (_REPEATS, len(hits))) / sizes
+    low, high = np.quantile(np.ptp(drawn, axis=1), [0.025, 0.975])
+    rates = counts / sizes
+    return Score(float(np.ptp(rates)), float(low), float(high), int(sizes.sum()))

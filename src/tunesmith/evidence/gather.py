@@ -1,0 +1,163 @@
+"""All that a report says of a run beside its result: each part is a file of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+
+from tunesmith.contracts import Row, Task
+from tunesmith.evidence import (
+    advice,
+    calibration,
+    changed,
+    compared,
+    cost,
+    curves,
+    fairness,
+    kept,
+    labels,
+    overfitting,
+    slices,
+)
+from tunesmith.evidence.case import Case
+from tunesmith.judgement import Judgement
+from tunesmith.models.model import Model
+from tunesmith.prepare import Prepared
+from tunesmith.report import tables
+from tunesmith.rundir import RunDir
+from tunesmith.train.checkpoint import Progress
+
+
+@dataclass
+class Before:
+    """What the untuned model knew; empty where it was not looked at."""
+
+    probes: dict[str, kept.Probe] = field(default_factory=dict)
+    by_heart: overfitting.Heart = field(default_factory=dict)
+
+    def see(self, model: Model, task: Task, train: Sequence[Row], closer: bool) -> None:
+        """Look at it, where a closer look is wanted."""
+        if not closer:
+            return
+        self.probes = kept.measure(model)
+        self.by_heart = overfitting.knows(model, task, overfitting.tried(train))
+
+
+def case_of(prepared: Prepared, result: Judgement) -> Case:
+    """A run that was judged."""
+    rows = prepared.splits.rows
+    return Case(prepared.recipe, prepared.task, prepared.model, rows[result.split], rows["train"], result)
+
+
+def report(
+    run: RunDir,
+    prepared: Prepared,
+    result: Judgement,
+    summed: dict[str, Any],
+    before: Before,
+    progress: Progress,
+) -> dict[str, Any]:
+    """All of reportshape.Report but what is known last: costs, and what was verified."""
+    case = case_of(prepared, result)
+    found_labels, confusion = labels.look(case)
+    updates, plan = run.updates(), run.json("plan")
+    looks = [updated.scores for updated in updates.values() if updated.scores]
+    watched = prepared.task.watched(looks[-1]).name if looks else case.metric.name
+    closer = prepared.recipe.evaluate.evidence
+    made: dict[str, Any] = {
+        **summed,
+        "headline_says": "",
+        "needed_rows": summed["verdict"]["needed"] if summed["verdict"] else None,
+        "compared": compared.look(case),
+        "changed": changed.look(case),
+        "labels": found_labels,
+        "confusion": confusion,
+        "calibration": calibration.look(case),
+        "slices": slices.look(case),
+        "fairness": fairness.look(case),
+        "kept": _kept(case, before) if closer else [],
+        "overfitting": _overfitting(case, before, progress) if closer else None,
+        "curves": curves.look(updates, watched),
+        "scaling": None,
+        "models": [],
+        "settings": _settings(prepared, progress, plan),
+        "licence": prepared.source.licence,
+        "sums": run.json("receipt")["data_sha256"],
+        "advice": [],
+    }
+    made["headline_says"] = tables.verdict_line(made)
+    made["advice"] = advice.look(_signs(case, prepared, made, plan))
+    return made
+
+
+def _kept(case: Case, before: Before) -> list[dict[str, Any]]:
+    found = kept.compared(before.probes, kept.measure(case.model)) if before.probes else []
+    given = kept.labels_given(case)
+    return found if given is None else [*found, given]
+
+
+def _overfitting(case: Case, before: Before, progress: Progress) -> dict[str, Any] | None:
+    by_heart = overfitting.knows(case.model, case.task, overfitting.tried(case.train))
+    best = progress.step if progress.best_step is None else progress.best_step
+    return overfitting.look(case, best, progress.step, by_heart, before.by_heart)
+
+
+def _settings(prepared: Prepared, progress: Progress, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader wants to know first."""
+    recipe = prepared.recipe
+    learns, parameters = prepared.model.sizes()
+    assert recipe.task is not None and recipe.method is not None
+    return {
+        "model": prepared.source.label,
+        "task": recipe.task.name,
+        "method": recipe.method.name,
+        "rows": {name: len(rows) for name, rows in prepared.splits.rows.items()},
+        "updates": progress.step,
+        "batch_size": recipe.train.batch_size,
+        "learning_rate": plan["learning_rate"],
+        "parameters": parameters,
+        "trainable": learns,
+        "seed": recipe.train.seed,
+        "device": prepared.model.device.type,
+        "threads": plan["threads"],
+    }
+
+
+def _signs(case: Case, prepared: Prepared, made: Mapping[str, Any], plan: Mapping[str, Any]) -> advice.Signs:
+    task = case.task
+    answers = list(case.tuned.values())
+    classes = task.classes()
+    return advice.Signs(
+        report=made,
+        recipe=prepared.recipe,
+        findings=tuple(prepared.findings or ()),
+        learning_rate=plan["learning_rate"],
+        shares=dict(zip(classes, getattr(task, "shares", ()), strict=True)) if classes else {},
+        options=frozenset(one.name for one in fields(task) if one.metadata.get("option", True)),  # type: ignore[arg-type]
+        room=getattr(task, "max_new_tokens", None),
+        cut=sum(answer.get("ended") is False for answer in answers) / len(answers) if answers else 0.0,
+    )
+
+
+def costs(
+    prepared: Prepared, run: RunDir, seconds: Mapping[str, float], progress: Progress, peak: int
+) -> dict[str, Any]:
+    """`seconds`, `peak_memory_bytes` and `cost` as far as they are known."""
+    spent = {name: round(value, 3) for name, value in seconds.items()}
+    looked = prepared.splits.rows
+    answered = sum(len(looked[name]) for name in {prepared.final_split, "validation"} if name in looked)
+    gpus = torch.cuda.device_count() if prepared.model.device.type == "cuda" else 0
+    found = cost.look(
+        spent,
+        {name: int(value) for name, value in progress.tokens.items()},
+        prepared.examples[0][0].unit,
+        peak,
+        {"model": run.model, "checkpoints": run.checkpoints},
+        (run.json("plan")["threads"], gpus),
+        prepared.recipe.evaluate.money,
+        (answered, spent["evaluate"]),
+    )
+    return {"seconds": spent, "peak_memory_bytes": peak, "cost": found}

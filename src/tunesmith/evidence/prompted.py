@@ -1,0 +1,140 @@
+"""Another model, untuned, on the rows of a verdict, and what it costs: asked in words where it writes and the task is
+to label, else doing the task by what it knows (a linear probe, or as it is).
+
+Asked for a label, each label is as likely as its words are, against how likely they are for a blank text (Holtzman
+et al. 2021, arXiv:2104.08315; Zhao et al. 2021, arXiv:2102.09690): a model prefers some words whatever it reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tunesmith import judgement, stats
+from tunesmith.contracts import Answer, Example, Row, Task
+from tunesmith.data.split import sample, sampled
+from tunesmith.errors import RecipeError
+from tunesmith.evidence.compared import against
+from tunesmith.metrics.measured import Measured
+from tunesmith.models import catalog, writing
+from tunesmith.models.model import Model
+from tunesmith.prepare import Say
+from tunesmith.recipe import Recipe
+from tunesmith.recipefile import make_plugin
+from tunesmith.train.evaluate import Judged, judge, judge_answers
+
+MOST = 200
+"""Rows that another model is asked: a large one is slow."""
+_BLANK = "N/A"
+_SAID_EVERY = 20
+
+
+def beside(
+    name: str, task: Task, recipe: Recipe, train: Sequence[Row], rows: Sequence[Row], tuned: Measured, say: Say
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """See reportshape.OtherModel, and Compared on the rows that it was asked; None there without the headline.
+
+    Raises UserError for a model that is not there, or cannot do the task.
+    """
+    source = catalog.find(name, say)
+    chosen = sample(rows, MOST)
+    if task.classes() and source.kind == "decoder":
+        model, judged, seconds = _asked(source, task, recipe, chosen, say)
+        how = "untuned, asked in words for a label"
+    elif source.kind in task.families:
+        judged, model, seconds = _as_it_is(source, task, recipe, train, chosen)
+        how = "untuned, with a linear probe" if task.probed and model.fresh else "untuned"
+    else:
+        raise RecipeError(
+            f"`{name}` is of the kind `{source.kind}` and cannot do this task", where="--model", hint="name another"
+        )
+    mine = _renumbered(tuned, sampled(rows, MOST).tolist())
+    metric = judgement.headline(task, stats.scores(task, judged.measured))
+    found = against(task, metric, mine, [(source.label, "model", judged.measured)])
+    _, parameters = model.sizes()
+    per_thousand = 1000 * seconds / len(chosen)
+    rate = recipe.evaluate.money
+    other = {
+        "name": source.label,
+        "how": how,
+        "parameters": parameters,
+        "score": asdict(stats.scores(task, judged.measured)[metric.name]),
+        "seconds_per_1000": per_thousand,
+        "money_per_1000": None if rate is None else rate * per_thousand / 3600,
+    }
+    return other, found[0] if found else None
+
+
+def _renumbered(measured: Measured, ids: Sequence[int]) -> Measured:
+    """The measures of some rows, numbered from 0."""
+    number = {row: at for at, row in enumerate(ids)}
+    part = measured.of(np.array(ids, np.int64))
+    rows = {name: np.array([number[int(row)] for row in found], np.int64) for name, found in part.rows.items()}
+    groups = {number[row]: group for row, group in measured.groups.items() if row in number}
+    return Measured(rows, part.values, groups)
+
+
+def _as_it_is(
+    source: catalog.Source, task: Task, recipe: Recipe, train: Sequence[Row], rows: Sequence[Row]
+) -> tuple[Judged, Model, float]:
+    named = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": source.name, "decoder": None})})
+    model = judgement.untuned(task, named, source, sample(train, judgement.MOST))
+    began = time.perf_counter()
+    judged = judge(model, task, rows, answers=recipe.evaluate.answers)
+    return judged, model, time.perf_counter() - began
+
+
+def _asked(
+    source: catalog.Source, task: Task, recipe: Recipe, rows: Sequence[Row], say: Say
+) -> tuple[Model, Judged, float]:
+    chat: Any = make_plugin("tasks", "chat", {})
+    model = chat.build(source, recipe.model_copy(update={"model": recipe.model.model_copy(update=_PLAIN)}), 0)
+    model.net.eval()
+    labels = list(task.classes())
+    blank = _scores(model, chat, _prompt(labels, _BLANK), labels)
+    answers: list[Answer] = []
+    began = time.perf_counter()
+    for number, row in enumerate(rows, 1):
+        logs = _scores(model, chat, _prompt(labels, task.show(row, None).asked), labels) - blank
+        shares = np.exp(logs - logs.max())
+        shares /= shares.sum()
+        best = int(shares.argmax())
+        chances = dict(zip(labels, shares.tolist(), strict=True))
+        answers.append({"label": labels[best], "probability": float(shares[best]), "probabilities": chances})
+        if number % _SAID_EVERY == 0:
+            say(f"{source.label}: {number} of {len(rows)} rows asked")
+    return model, judge_answers(task, rows, answers), time.perf_counter() - began
+
+
+_PLAIN: dict[str, Any] = {
+    "blocks": None,
+    "new_tokens": [],
+    "pooling": "auto",
+    "head": "fresh",
+    "head_layers": 1,
+    "head_width": None,
+}
+
+
+def _prompt(labels: Sequence[str], text: str) -> str:
+    return (
+        f"Which one of these labels fits the text?\nLabels: {', '.join(labels)}\n\nText: {text}\n\n"
+        "Answer with the label and nothing else."
+    )
+
+
+@torch.no_grad()
+def _scores(model: Model, chat: Any, prompt: str, labels: Sequence[str]) -> NDArray[np.float64]:
+    """The log probability of each label as the answer. What all begin with is computed once."""
+    examples: list[Example] = []
+    for number, label in enumerate(labels):
+        said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": label}]
+        row = Row(number, chat.normalize({"messages": said}), "prompt", number + 1)
+        examples += chat.encode(row, model, "learn")
+    return np.array([-float(one["loss"]) for one in writing.assess(model, examples)])

@@ -1,0 +1,235 @@
+"""A report as Markdown: what `report.json` holds, for a terminal and for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunesmith.report import tables
+from tunesmith.report.tables import cell, number
+
+_SHOWN = 12
+_SLICES = 20
+_GROUPS = 10
+Part = Mapping[str, Any]
+
+
+def markdown(report: Part) -> str:
+    """The whole report."""
+    parts = [
+        *_head(report),
+        *_compared(report),
+        *_advice(report["advice"]),
+        _curves(report),
+        *_labels(report["labels"]),
+    ]
+    if report["confusion"] is not None:
+        parts.append("## Confusion\n\n![confusion](confusion.png)")
+    parts += [*_changed(report["changed"]), *_calibration(report["calibration"]), *_slices(report["slices"])]
+    for found in report["fairness"]:
+        parts.append(_fairness(found))
+    parts += [*_kept(report["kept"]), *_overfitting(report["overfitting"]), *_scaling(report["scaling"])]
+    parts += [*_models(report["models"]), _cost(report["cost"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(report: Part) -> list[str]:
+    return [
+        f"# {Path(report['run']).name}",
+        f"**{report['headline_says']}**",
+        tables.markdown(tables.comparison(dict(report))),
+        "\\* headline; brackets are 95 % intervals.",
+        *_wins(report["win_rate"]),
+        *(f"Note: {note}." for note in report["notes"]),
+        *tables.verified_lines(report["verified"]),
+    ]
+
+
+def _wins(wins: Part | None) -> list[str]:
+    if wins is None:
+        return []
+    share = f"{wins['value']:.1%} [{wins['low']:.1%}, {wins['high']:.1%}] of {wins['n']:,}"
+    return [f"The tuned model finds {share} references likelier than the base does."]
+
+
+def _compared(report: Part) -> list[str]:
+    if not report["compared"]:
+        return []
+    table = [["tuned against", "difference", "p", "corrected", "by", ""]]
+    for one in report["compared"]:
+        table.append(
+            [one["name"], between(one), f"{one['p']:.3f}", f"{one['corrected']:.3f}", one["test"], one["outcome"]]
+        )
+    return [f"## Against others ({report['headline']})\n\n" + tables.markdown(table)]
+
+
+def between(one: Part) -> str:
+    """A difference with its interval."""
+    return f"{one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+
+
+def _advice(found: list[Part]) -> list[str]:
+    lines = []
+    for one in found:
+        change = ", ".join(f"`{key}: {yaml.safe_dump(value).splitlines()[0]}`" for key, value in one["change"].items())
+        lines.append(f"- {one['sign']}: {one['do']}" + (f" ({change})" if change else ""))
+    return ["## What to try next\n\n" + "\n".join(lines)] if lines else []
+
+
+def _curves(report: Part) -> str:
+    looks = report["curves"]["looks"]
+    table = [["update", *looks[0]["scores"]]] if looks else [["update"]]
+    table += [[str(look["step"]), *map(number, look["scores"].values())] for look in looks]
+    return "## Curves\n\n![training loss and validation score](curves.png)\n\n" + tables.markdown(table)
+
+
+def _labels(found: list[Part]) -> list[str]:
+    if not found:
+        return []
+    table = [["label", "occurs", "precision", "recall", "f1", "f1 of the base"]]
+    for one in found:
+        values = [number(one[name]) for name in ("precision", "recall", "f1")]
+        base = "-" if one["base_f1"] is None else number(one["base_f1"])
+        table.append([cell(one["label"]), str(one["n"]), *values, base])
+    return ["## Labels\n\n" + tables.markdown(table)]
+
+
+def _changed(found: Part | None) -> list[str]:
+    if found is None:
+        return []
+    said = ""
+    if found["p"] is not None:
+        said = (
+            f"Against the base, {found['fixed']} rows became right and {found['broken']} wrong "
+            f"(p = {found['p']:.3f}, McNemar); {found['both_right']} stayed right, {found['both_wrong']} wrong.\n\n"
+        )
+    table = [["", "asked", "the file says", "base", "tuned", "sure", "where"]]
+    for row in _first(found["rows"]):
+        sure = "" if row["sure"] is None else f"{row['sure']:.2f}"
+        words = [cell(row[name] or "-") for name in ("text", "reference", "base", "tuned")]
+        table.append([row["change"], *words, sure, f"{Path(row['file']).name}:{row['line']}"])
+    return ["## What changed\n\n" + said + tables.markdown(table)]
+
+
+def _first(rows: list[Part]) -> list[Part]:
+    """Some of each kind; those that are right before and after say nothing."""
+    kinds = dict.fromkeys(row["change"] for row in rows if row["change"] != "both right")
+    return [row for kind in kinds for row in [r for r in rows if r["change"] == kind][:_SHOWN]]
+
+
+def _calibration(found: Part | None) -> list[str]:
+    if found is None:
+        return []
+    parts = [f"tuned {tables.with_interval(found['error'])}"]
+    if found["raw_error"] is not None:
+        parts.append(f"before the temperature of {found['temperature']:.2f} {tables.with_interval(found['raw_error'])}")
+    if found["base_error"] is not None:
+        parts.append(f"base {tables.with_interval(found['base_error'])}")
+    table = [["sure", "rows", "says", "is right"]]
+    for one in found["bins"]:
+        right = f"{number(one['accuracy'])} [{number(one['accuracy_low'])}, {number(one['accuracy_high'])}]"
+        table.append([f"{one['low']:.1f} to {one['high']:.1f}", str(one["n"]), number(one["confidence"]), right])
+    said = f"Expected calibration error: {'; '.join(parts)}."
+    return [f"## Calibration\n\n{said}\n\n" + tables.markdown(table)]
+
+
+def _slices(found: Part | None) -> list[str]:
+    if found is None:
+        return []
+    table = [["by", "value", "rows", found["metric"], "base", "from the others", "corrected p", ""]]
+    chosen = sorted(found["slices"], key=lambda one: (not one["worse"], one["corrected"]))[:_SLICES]
+    for one in chosen:
+        base = "-" if one["base"] is None else number(one["base"])
+        score, worse = tables.with_interval(one["score"]), "worse" if one["worse"] else ""
+        p = f"{one['corrected']:.3f}"
+        table.append([one["by"], cell(one["value"]), str(one["n"]), score, base, between(one), p, worse])
+    return ["## Slices\n\n" + tables.markdown(table)]
+
+
+def _fairness(found: Part) -> str:
+    table = [[found["by"], "rows", "wrongly positive", "from the others", "corrected p", ""]]
+    for one in found["groups"][:_GROUPS]:
+        rate, odd = tables.with_interval(one["rate"]), "differs" if one["odd"] else ""
+        p = f"{one['corrected']:.3f}"
+        gap = between({"difference": one["gap"], **one})
+        table.append([cell(one["value"]), str(one["n"]), rate, gap, p, odd])
+    said = (
+        f"Of rows that should not be given {', '.join(found['positive'])}, {tables.with_interval(found['overall'])} "
+        f"are; between groups it differs by up to {tables.with_interval(found['spread'])}. The highest of "
+        f"{len(found['groups'])} groups; {found['left_out']} have fewer than {found['least']} rows."
+    )
+    return f"## False positives by {found['by']}\n\n{said}\n\n" + tables.markdown(table)
+
+
+def _kept(found: list[Part]) -> list[str]:
+    if not found:
+        return []
+    table = [["", "before", "after", "difference", "", "what it is"]]
+    for one in found:
+        table.append(
+            [one["name"], number(one["before"]), number(one["after"]), between(one), one["outcome"], one["what"]]
+        )
+    return ["## What was kept\n\n" + tables.markdown(table)]
+
+
+def _overfitting(found: Part | None) -> list[str]:
+    if found is None:
+        return []
+    lines = [
+        f"{found['metric']} is {tables.with_interval(found['train'])} on {found['train']['n']:,} training rows and "
+        f"{tables.with_interval(found['unseen'])} on unseen ones: better by {found['gap']:+.3f} "
+        f"[{found['low']:+.3f}, {found['high']:+.3f}]. The best checkpoint is of update {found['best_step']} of "
+        f"{found['last_step']}."
+    ]
+    known, twice = found["memorised"], found["duplicates"]
+    if known is not None:
+        lines.append(
+            f"{known['exact']} of {known['tried']} training rows are written by heart ({known['base_exact']} of these "
+            "by the untuned model too)."
+        )
+    if twice is not None:
+        lines.append(
+            f"{twice['rows']} rows of the verdict are training rows too: {number(twice['score']['value'])} with them, "
+            f"{number(twice['without']['value'])} without."
+        )
+    return ["## Overfitting\n\n" + " ".join(lines)]
+
+
+def _scaling(found: Part | None) -> list[str]:
+    if found is None:
+        return []
+    table = [["training rows", found["metric"]]]
+    table += [[f"{one['rows']:,}", tables.with_interval(one)] for one in found["points"]]
+    table += [[f"{one['rows']:,} (foretold)", tables.with_interval(one)] for one in found["more"]]
+    return [f"## More rows\n\n{found['verdict']} ({found['how']}).\n\n" + tables.markdown(table)]
+
+
+def _models(found: list[Part]) -> list[str]:
+    if not found:
+        return []
+    table = [["model", "how", "parameters", "score", "seconds a thousand rows", "money"]]
+    for one in found:
+        money = "-" if one["money_per_1000"] is None else f"{one['money_per_1000']:.4f}"
+        score, seconds = tables.with_interval(one["score"]), f"{one['seconds_per_1000']:,.1f}"
+        table.append([one["name"], one["how"], f"{one['parameters']:,}", score, seconds, money])
+    return ["## Other models\n\n" + tables.markdown(table)]
+
+
+def _cost(found: Part) -> str:
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["seconds"].items())
+    tokens = found["tokens"]
+    lines = [
+        f"Time: {seconds}.",
+        f"Computed in training: {tokens['real']:,} {found['unit']}, {tokens['padded']:,} of padding; "
+        f"{tokens['label']:,} targets; {found['tokens_per_second']:,.0f} {found['unit']} a second.",
+        f"Peak memory {found['peak_memory_bytes'] / 2**30:.2f} GB; "
+        f"on disk {', '.join(f'{name} {size / 2**20:,.1f} MB' for name, size in found['bytes'].items())}.",
+        f"Energy {found['watt_hours']:.1f} Wh ({found['energy']})."
+        + ("" if found["money"] is None else f" Money {found['money']:.4f} at {found['rate']:g} an hour."),
+    ]
+    if found["per_1000_rows"] is not None:
+        lines.append(f"1,000 rows are answered in {found['per_1000_rows']:,.1f} s.")
+    return "## Cost\n\n" + " ".join(lines)
