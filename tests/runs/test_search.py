@@ -145,7 +145,9 @@ def test_test_rows_are_scored_by_the_run_of_the_winner_alone(
 
 def test_the_same_search_twice_has_the_same_trials(encoder: Path, rows: Path, tmp_path: Path) -> None:
     for sampler in ("tpe", "cma-es"):
-        values = values_of(encoder, rows, tmp_path, search={"sampler": sampler, "trials": 6, "startup": 2})
+        asked = {"sampler": sampler, "trials": 6, "startup": 2, "pruner": "hyperband"}
+        values = values_of(encoder, rows, tmp_path, search=asked)
+        values["train"]["epochs"] = 2
         values["search"]["space"] = {"train.learning_rate": SPACE["train.learning_rate"],
                                      "train.warmup": {"from": 0.0, "to": 0.3}}  # fmt: skip
         tables = []
@@ -409,6 +411,22 @@ def test_train_refuses_a_recipe_that_has_a_search(encoder: Path, rows: Path, tmp
     with pytest.raises(RecipeError, match="has a `search`") as caught:
         run.begin(recipefile.build(values_of(encoder, rows, tmp_path)), None, [])
     assert "tunesmith search" in str(caught.value.hint)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("key", "value"), [("folds", 3), ("seeds", 2)])
+def test_what_trains_a_recipe_several_times_and_what_searches_it_are_not_mixed(
+    key: str, value: int, encoder: Path, rows: Path, tmp_path: Path
+) -> None:
+    from tunesmith import repeated
+
+    values = values_of(encoder, rows, tmp_path)
+    values["evaluate"][key] = value
+    recipe = recipefile.build(values)
+    with pytest.raises(RecipeError, match="trains each trial once"):
+        search.begin(recipe, None)
+    with pytest.raises(RecipeError, match="has a `search`"):
+        repeated.begin(recipe, None, lambda _: None)
     assert not list(tmp_path.iterdir())
 
 
