@@ -179,7 +179,7 @@ def _of_seeds(seeds: dict[str, Any], name: str, start: dict[str, Any] | None) ->
     own = start is not None and seeds["rival"] == start["number"]
     rival = "the recipe as it is" if own else f"the second best, trial {seeds['rival']}"
     interval = "" if held["low"] is None else f" [{held['low']:+.4f}, {held['high']:+.4f}]"
-    gain = f"{held['mean']:+.4f}{interval} over the same seeds"
+    gain = f"{held['mean']:+.4f}{interval} over the same seeds, positive is better"
     verdict = {
         "better": f"it is better than {rival}: {gain}",
         "worse": f"it is worse than {rival}: {gain}; its trial was luck",
