@@ -19,6 +19,7 @@ from tunesmith.doctor.finding import Finding
 from tunesmith.prepare import Prepared, Say, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.report import checkpage, pagetext, tokentext, tokenview
+from tunesmith.run import measure_rate
 from tunesmith.rundir import write_bytes
 from tunesmith.train import fit
 from tunesmith.train.optimizer import moments_of
@@ -102,6 +103,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
     most = tokens.longest(prepared.examples, train.batch_size, fit.PROBE)
     measured = fit.fit(prepared.model, prepared.task, most, train.memory, train.batch_size,
                        moments=moments_of(train), thorough=True)  # fmt: skip
+    measure_rate(prepared, measured)
     count = int(tokens.lengths(prepared.examples)[0].sum())
     some = spread(len(prepared.examples), _COUNTED).tolist()
     weights = prepared.task.weights([example for k in some for example in prepared.examples[k]])

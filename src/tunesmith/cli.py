@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tunesmith import asked, commands, listings, reporting
+from tunesmith import asked, commands, listings, reporting, searching
 from tunesmith.console import Screen
 from tunesmith.errors import Stopped, TunesmithError, memory_told
 
@@ -21,7 +21,7 @@ SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", hel
 
 SCHEMAS = (
     "recipe", "result", "repeated", "check", "runs", "models", "blend", "compare", "report", "verify", "reproduce",
-    "licences",
+    "licences", "search",
 )  # fmt: skip
 """What `schema` can print: the recipe, and what commands print with `--json`."""
 
@@ -43,6 +43,15 @@ def train(
 ) -> int:
     """Tune a model by a recipe, or bare: `tunesmith train minilm tickets.csv`."""
     return commands.train(Screen(as_json=as_json), what, task, method, overrides)
+
+
+@app.command()
+@click.argument("what", type=click.Path(path_type=Path), metavar="RECIPE | FOLDER")
+@SET
+@JSON
+def search(what: Path, overrides: tuple[str, ...], as_json: bool) -> int:
+    """Try the space of a recipe's `search`, and run its winner; the same again goes on, also beside another process."""
+    return searching.search(Screen(as_json=as_json), what, overrides)
 
 
 @app.command()

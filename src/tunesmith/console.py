@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tunesmith.errors import TunesmithError
 from tunesmith.events import Event, Phase, Saved, Started, Updated, describe
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+
+_AROUND = 4
+"""Lines of a terminal that a table leaves free."""
 
 
 class Screen:
@@ -96,6 +105,53 @@ class Screen:
                 _heed(event, stop)
                 last = event
         return last
+
+    @contextmanager
+    def board(self, header: list[str]) -> Iterator[Board]:
+        """A table whose rows change while the work goes on; where there is no terminal, a line for what is done."""
+        if not self.out.isatty():
+            yield Board(self, header, None)
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(file=self.out), refresh_per_second=4) as live:
+            yield Board(self, header, live)
+
+
+class Board:
+    """Rows by name; what is said stands above them."""
+
+    def __init__(self, screen: Screen, header: list[str], live: Live | None) -> None:
+        self._screen, self._header, self._live = screen, header, live
+        self._rows: dict[int, list[str]] = {}
+
+    def row(self, name: int, cells: list[str], line: str | None = None) -> None:
+        """Put a row, or change it; `line` says it where there is no table, once it is done."""
+        self._rows[name] = cells
+        if self._live is not None:
+            self._live.update(self._table())
+        elif line is not None:
+            self._screen.say(line)
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self._live is not None:
+            self._live.console.print(text, highlight=False, markup=False)
+        else:
+            self._screen.say(text)
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for title in self._header:
+            table.add_column(title, overflow="fold")
+        most = max(self._live.console.height - _AROUND, 1) if self._live is not None else len(self._rows)
+        for _, cells in sorted(self._rows.items())[-most:]:
+            table.add_row(*map(Text, cells))
+        return table
 
 
 def _heed(event: Event, stop: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tunesmith import encoding, plugins
 from tunesmith.contracts import BadRow, Example, Method, Row, Task, Tokens
-from tunesmith.data import infer, sources, splits, tokens
+from tunesmith.data import infer, sources, tokens
 from tunesmith.data.batches import Plan
 from tunesmith.data.content import SOURCE
 from tunesmith.data.read import refuse_bad
@@ -32,8 +32,10 @@ from tunesmith.recipe import Data, Plugin, Recipe
 from tunesmith.recipefile import make_plugin
 from tunesmith.train.loop import Batches
 from tunesmith.train.optimizer import KINDS, Schedule, warmup_steps
+from tunesmith.train.ranging import Ranged
 from tunesmith.train.shape import thaw_of
 from tunesmith.train.trunk import TrunkPlan, decide
+from tunesmith.ways import PLAIN, Encode, Ways, build
 
 Say = Callable[[str], None]
 _CONVOLUTIONS = 25.0
@@ -59,6 +61,8 @@ class Prepared:
     """Most memory of this process before the kernel's mark was set back."""
     findings: list[Finding] | None = None
     """What is wrong with the rows, once it was looked for."""
+    ranged: Ranged | None = None
+    """What a range test saw, where the recipe asks for one."""
 
     @property
     def train_rows(self) -> Sequence[Row]:
@@ -124,11 +128,19 @@ class Prepared:
         return decide(self.model, self.seen_rows, visits, "off" if train.noise else train.cache, memory)
 
     def rates(self) -> tuple[float, float]:
-        """Peak learning rates: (of pretrained tensors and adapters, of a fresh head)."""
+        """Peak learning rates: (of pretrained tensors and adapters, of a fresh head). Where one is to be measured, the
+        method's own until it is."""
+        asked = self.recipe.train.learning_rate
+        if asked == "auto":
+            asked = None if self.ranged is None else self.ranged.rate
+        share = KINDS[self.recipe.train.optimizer].share
+        rate = asked or share * default_rate(self.method, self.model)
+        return rate, self.head_rate(rate)
+
+    def head_rate(self, rate: float) -> float:
+        """Peak learning rate of a fresh head, beside that of the rest."""
         train = self.recipe.train
-        share = KINDS[train.optimizer].share
-        rate = train.learning_rate or share * default_rate(self.method, self.model)
-        return rate, train.head_learning_rate or max(min(10 * rate, share * 2e-3), rate)
+        return train.head_learning_rate or max(min(10 * rate, KINDS[train.optimizer].share * 2e-3), rate)
 
     def share_of(self, name: str) -> float:
         """Of the learning rate, for a pretrained tensor or an adapter: the method's own, and less for blocks that are
@@ -220,7 +232,11 @@ def _needs_columns(recipe: Recipe) -> bool:
 
 
 def prepare(
-    recipe: Recipe, say: Say = lambda _: None, *, precision: Literal["auto", "fp32", "bf16"] | None = None
+    recipe: Recipe,
+    say: Say = lambda _: None,
+    *,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    ways: Ways = PLAIN,
 ) -> Prepared:
     """Read the rows, load the net, apply the method, encode. Raises UserError; writes nothing.
 
@@ -232,9 +248,9 @@ def prepare(
     began = time.perf_counter()
     settle_process()
     recipe, task, method, source = resolve(recipe, say)
-    found = splits.load(recipe, task)
+    found = ways.rows(recipe, task)
     read = time.perf_counter()
-    model = found.task.build(source, recipe, recipe.train.seed)
+    model = ways.net(recipe, found.task, source)
     if recipe.model.head == "probe":
         if not found.task.probed:
             raise RecipeError("the task has no probe to start from", where="model.head", hint="leave it out")
@@ -266,7 +282,7 @@ def prepare(
         _refuse_noise(model)
         model.noise = recipe.train.noise
     loaded = time.perf_counter()
-    found, encoded = encode_all(recipe, found, model)
+    found, encoded = encode_all(recipe, found, model, ways.examples)
     if model.family != "vision":
         model.narrow_vocabulary(tokens.used_ids(encoded["train"]))
     if precision_of(precision or recipe.train.precision, model.device) == "bf16":
@@ -295,7 +311,7 @@ def _refuse_late(prepared: Prepared) -> None:
 
 def untuned(recipe: Recipe, task: Task, method: Method, source: Source) -> Model:
     """The net of a run as it was before its first update, but for a head that began as the probe."""
-    model = task.build(source, recipe, recipe.train.seed)
+    model = build(recipe, task, source)
     method.apply(model, recipe.train.seed)
     learn_new_tokens(model)
     freeze(model, recipe.train.freeze)
@@ -340,13 +356,15 @@ def gather(found: Splits, model: Model) -> Splits:
     return replace(found, rows=rows)
 
 
-def encode_all(recipe: Recipe, found: Splits, model: Model) -> tuple[Splits, dict[str, Sequence[list[Example]]]]:
+def encode_all(
+    recipe: Recipe, found: Splits, model: Model, encode: Encode = encoding.encode
+) -> tuple[Splits, dict[str, Sequence[list[Example]]]]:
     """Encode every row; rows that the model cannot take are refused, or set aside where the recipe says so."""
     assert recipe.task is not None
     rows, bad = dict(found.rows), dict(found.bad)
     encoded: dict[str, Sequence[list[Example]]] = {}
     for name, part in found.rows.items():
-        encoded[name], lost = encoding.encode(recipe.task.name, found.task, part, model)
+        encoded[name], lost = encode(recipe.task.name, found.task, part, model)
         kept, refused = part_refused(part, lost)
         if refused and recipe.data.bad_rows == "stop":
             refuse_bad(refused)

@@ -118,6 +118,7 @@ def plan_json(prepared: Prepared, measured: Fit, trunk: TrunkPlan) -> dict[str, 
         "warmup": schedule.warmup,
         "learning_rate": rate,
         "head_learning_rate": head_rate,
+        **({} if prepared.ranged is None else {"ranged": prepared.ranged.as_json()}),
         "evaluate_every": every,
         "save_every": recipe.train.save_every or every,
     }

@@ -8,9 +8,19 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from tunesmith.evaluating import Evaluate
+from tunesmith.searchspace import Search, as_search
 from tunesmith.section import Section
 
 
@@ -222,6 +232,13 @@ class Data(Section):
         return tuple(self.train)
 
 
+AutoRate = Annotated[
+    Annotated[Literal["auto"], Tag("str")] | Annotated[float, Field(gt=0), Tag("float")],
+    Discriminator(lambda value: "str" if value == "auto" else "float"),
+]
+"""A rate, or the wish that one be measured."""
+
+
 class Train(Section):
     """How long and how fast the model learns."""
 
@@ -234,8 +251,8 @@ class Train(Section):
     batch_size: int = Field(default=16, ge=1)
     """Rows per update, over all devices together."""
 
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Peak learning rate. None takes the method's own, fitted to the size of the model."""
+    learning_rate: AutoRate | None = None
+    """Peak learning rate. None takes the method's own, fitted to the size of the model; `auto` measures one."""
 
     head_learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate of a fresh head. None takes ten times `learning_rate`, at most 2e-3."""
@@ -344,6 +361,9 @@ class Recipe(Section):
 
     run: RunPlace = RunPlace()
     """Where the run is written."""
+
+    search: Annotated[Search, BeforeValidator(as_search)] | None = None
+    """What `tunesmith search` tries, and how: `auto`, or the keys below."""
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Recipe:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from tunesmith import plugins
+from tunesmith.anchors import anchor
 from tunesmith.errors import RecipeError, RunError, did_you_mean
 from tunesmith.recipe import Recipe
+from tunesmith.searchspace import Axis, axes_of, corners, lookup, number, walk
 from tunesmith.section import NO_SWITCH
 
 Lines = dict[tuple[str, ...], int]
 _CLASSES = re.compile(r"valid dictionary or instance of \w+")
 _MOST = 100_000
 """Values in a recipe: more are written by no one, but a few lines of anchors may stand for as many as they like."""
-_PATHS = (("data", "train"), ("data", "validation"), ("data", "test"), ("run", "dir"), ("task", "corpus"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> RecipeFile:
         ) from None
     values, lines = _parse(text, str(path))
     folder = path.resolve().parent
-    _anchor(values, folder)
+    anchor(values, folder)
     return RecipeFile(build(values, overrides, source=str(path), lines=lines), text, folder)
 
 
@@ -74,7 +75,17 @@ def build(
     except ValidationError as fault:
         raise _explain(fault, values, source, lines or {}) from None
     _check_plugins(recipe, source, lines or {})
+    if recipe.search is not None and recipe.search.space != "auto":
+        _check_space(recipe, axes_of(recipe.search.space), source, lines or {})
     return recipe
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values for some keys, and without its search. Raises RecipeError."""
+    values = recipe.model_dump(mode="json", exclude_unset=True, exclude={"search"})
+    for key, value in changes.items():
+        _put(values, key.split("."), value)
+    return build(values)
 
 
 def dump(recipe: Recipe) -> str:
@@ -87,9 +98,15 @@ def dump(recipe: Recipe) -> str:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Four hex digits of everything the recipe says but where the run is written."""
-    values = recipe.model_dump(mode="json", exclude={"run"})
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:4]
+    """Four hex digits of everything the recipe says of a run but where it is written."""
+    return digest(recipe.model_copy(update={"search": None}))[:4]
+
+
+def digest(recipe: Recipe) -> str:
+    """Of everything the recipe says but where it is written, 64 hex digits."""
+    searched: Any = {"dir", "storage"} if recipe.search is not None else True
+    values = recipe.model_dump(mode="json", exclude={"run": True, "search": searched})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _parse(text: str, source: str) -> tuple[dict[str, Any], Lines]:
@@ -153,54 +170,6 @@ def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> 
         _walk(value, here, lines, source)
 
 
-def _there(name: str, folder: Path) -> str:
-    """The absolute path of a folder that is named from another; else the name."""
-    if not name.strip():
-        return name
-    place = folder / os.path.expanduser(name)
-    return str(place.resolve()) if place.is_dir() else name
-
-
-def _absolute(path: str, folder: Path) -> str:
-    """The absolute path of a file that is named from a folder. A URL stays, but for the file of a database."""
-    scheme, mark, rest = path.partition("://")
-    if not mark:
-        return str(folder / os.path.expanduser(path))
-    if scheme.startswith("sqlite") and rest.startswith("/") and rest[1:2] not in ("", "/", ":"):
-        return f"{scheme}:///{folder / rest[1:]}"
-    return path
-
-
-def _anchored(source: Any, folder: Path) -> Any:
-    """One of several sources, its path absolute."""
-    if isinstance(source, str):
-        return _absolute(source, folder)
-    if isinstance(source, dict) and isinstance(source.get("path"), str):
-        return {**source, "path": _absolute(source["path"], folder)}
-    return source
-
-
-def _anchor(values: dict[str, Any], folder: Path) -> None:
-    """Make the paths of a recipe file absolute."""
-    if isinstance(values.get("data"), str | list):
-        values["data"] = {"train": values["data"]}
-    for section, key in _PATHS:
-        part = values.get(section)
-        if isinstance(part, dict) and isinstance(part.get(key), str):
-            part[key] = _absolute(part[key], folder)
-        elif isinstance(part, dict) and isinstance(part.get(key), list):
-            part[key] = [_anchored(source, folder) for source in part[key]]
-    model = values.get("model")
-    if isinstance(model, str):
-        values["model"] = _there(model, folder)
-    elif isinstance(model, dict):
-        names = {key: model[key] for key in ("name", "encoder", "decoder") if isinstance(model.get(key), str)}
-        values["model"] = {**model, **{key: _there(name, folder) for key, name in names.items()}}
-    method = values.get("method")
-    if isinstance(method, dict) and isinstance(method.get("start"), str):
-        method["start"] = str(folder / os.path.expanduser(method["start"]))
-
-
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -214,8 +183,13 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text) if text else None
     except (yaml.YAMLError, RecursionError):
         value = text
-    if isinstance(value, str):
-        value = _number(value)
+    if parts[:2] == ["search", "space"] and len(parts) > 2:  # its keys have dots of their own
+        parts = [*parts[:2], ".".join(parts[2:])]
+    _put(values, parts, number(value))
+
+
+def _put(values: dict[str, Any], parts: Sequence[str], value: Any) -> None:
+    """Set a key of a recipe's plain values, by its path."""
     here = values
     for part in parts[:-1]:
         inner = here.get(part)
@@ -228,14 +202,6 @@ def _override(values: dict[str, Any], override: str) -> None:
     here[parts[-1]] = value
 
 
-def _number(text: str) -> Any:
-    """YAML 1.1 reads `2e-5` as a string; a user means a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> RecipeError:
     """The first problem as our error: the key, its line, and the key that was meant."""
     problems = fault.errors()
@@ -243,7 +209,11 @@ def _explain(fault: ValidationError, values: Any, source: str, lines: Lines) -> 
     furthest = max(inside, key=lambda p: len(p["loc"]))
     first = next((p for p in problems if p["type"] == "extra_forbidden"), furthest)
     path = tuple(str(part) for part in first["loc"])
-    keys = tuple(part for part in path if not part.startswith(("function-", "list[")) and part not in ("Plugin", "str"))
+    keys = tuple(
+        part for part in path if not part.startswith(("function-", "list[")) and part not in ("Plugin", "str", "float")
+    )
+    if keys[:2] == ("search", "space"):
+        keys = keys[:2]
     key = ".".join(keys)
     where = _place(keys, source, lines)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -275,11 +245,28 @@ def _place(keys: tuple[str, ...], source: str, lines: Lines) -> str:
 def _siblings(keys: tuple[str, ...]) -> list[str]:
     section: type[BaseModel] = Recipe
     for key in keys[:-1]:
-        annotation = section.model_fields[key].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        found = _section_in(section.model_fields[key].annotation)
+        if found is None:
             break
-        section = annotation
+        section = found
     return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The group of keys that a field is, or may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part)) is not None), None)
+
+
+def _check_space(recipe: Recipe, axes: tuple[Axis, ...], source: str, lines: Lines) -> None:
+    """Raise RecipeError for an axis with a value that the recipe would refuse."""
+    for key, params in corners(axes):
+        try:
+            changed(recipe, walk(axes, lookup(params)))
+        except RecipeError as fault:
+            where = _place(("search", "space", key), source, lines)
+            raise RecipeError(f"`search.space.{key}`: {fault.problem}", where=where, hint=fault.hint) from None
 
 
 def _check_plugins(recipe: Recipe, source: str, lines: Lines) -> None:

@@ -79,6 +79,7 @@ def parts(recipe: Recipe, folder: Path) -> list[Part]:
 def begin(recipe: Recipe, text: str | None, say: Say) -> tuple[Path, Recipe]:
     """A new folder for the trainings; the recipe with all that was found. Raises UserError before anything is
     written."""
+    run.refuse_search(recipe)
     recipe, _, _, source = resolve(recipe, say)
     parts(recipe, Path())
     parent = Path(recipe.run.dir)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tunesmith import results
 from tunesmith.results import Result, ScoreShape, Shape
+from tunesmith.searchshape import Searched
 
 
 class Compared(Shape):
@@ -341,5 +342,5 @@ class Report(Result):
     """File of rows -> its sha256."""
 
 
-SHAPES: dict[str, type[Shape]] = {**results.SHAPES, "report": Report}
+SHAPES: dict[str, type[Shape]] = {**results.SHAPES, "report": Report, "search": Searched}
 """All that `--json` prints, by command."""

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from tunesmith import recipefile
 from tunesmith.attempt import State, work
 from tunesmith.data import sql, tokens
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
-from tunesmith.errors import RunError, TunesmithError, memory_told
+from tunesmith.errors import RecipeError, RunError, TunesmithError, memory_told
 from tunesmith.events import Event, Finished, describe
 from tunesmith.evidence import fairness
 from tunesmith.prepare import Prepared, Say, prepare
@@ -29,19 +30,37 @@ from tunesmith.provenance import (
 )
 from tunesmith.recipe import Recipe
 from tunesmith.rundir import RunDir, create, guarded, open_run
-from tunesmith.train import fit
+from tunesmith.train import fit, ranging
+from tunesmith.train.fit import Fit
 from tunesmith.train.optimizer import moments_of
 from tunesmith.train.ranks import ALONE, Ranks
+from tunesmith.ways import PLAIN, Ways
 
 
 def begin(
-    recipe: Recipe, text: str | None, command: list[str], say: Say = lambda _: None, ranks: Ranks = ALONE
+    recipe: Recipe,
+    text: str | None,
+    command: list[str],
+    say: Say = lambda _: None,
+    ranks: Ranks = ALONE,
+    ways: Ways = PLAIN,
 ) -> tuple[RunDir, Prepared]:
     """A new run directory and all that training it needs. Raises UserError before anything is written."""
+    refuse_search(recipe)
     refuse_unknown(recipe.data.allow)
-    prepared = ranks.in_turn(lambda: prepare(recipe, say))
+    prepared = ranks.in_turn(lambda: prepare(recipe, say, ways=ways))
     path = ranks.from_first(lambda: str(_make(prepared, text, command, ranks).path))
     return RunDir(Path(path)), prepared
+
+
+def refuse_search(recipe: Recipe) -> None:
+    """Raise RecipeError for a recipe that is to be searched, not trained."""
+    if recipe.search is not None:
+        raise RecipeError(
+            "the recipe has a `search`, and this trains one model",
+            where="search",
+            hint="`tunesmith search RECIPE` does what it says; or take `search` out",
+        )
 
 
 def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks) -> RunDir:
@@ -50,6 +69,22 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
     prepared.findings = diagnose(prepared, quick=True)
     refuse(prepared.findings, recipe.data.allow)
     fairness.refuse(recipe, prepared.task, prepared.splits.rows[prepared.final_split])
+    plan = plan_of(prepared, ranks)
+    files = {
+        "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(prepared.recipe),
+        "resolved.json": prepared.recipe.model_dump(mode="json"),
+        "receipt.json": receipt(prepared, command),
+        "data.json": prepared.splits.describe(),
+        "task.json": task_json(prepared),
+        "plan.json": plan,
+    }
+    place = recipe.run
+    return create(Path(place.dir), place.name or default_name(recipe, prepared.source), files)
+
+
+def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Measure, and decide by it: what `plan.json` holds. The net and the generators are left as found."""
+    recipe = prepared.recipe
     began = time.perf_counter()
     measured = fit.fit(
         prepared.model,
@@ -62,16 +97,22 @@ def _make(prepared: Prepared, text: str | None, command: list[str], ranks: Ranks
     )
     prepared.peak_bytes = measured.before_bytes
     prepared.seconds["measure"] = time.perf_counter() - began
-    files = {
-        "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(prepared.recipe),
-        "resolved.json": prepared.recipe.model_dump(mode="json"),
-        "receipt.json": receipt(prepared, command),
-        "data.json": prepared.splits.describe(),
-        "task.json": task_json(prepared),
-        "plan.json": plan_json(prepared, measured, prepared.trunk_plan()),
-    }
-    place = recipe.run
-    return create(Path(place.dir), place.name or default_name(recipe, prepared.source), files)
+    measure_rate(prepared, measured)
+    return plan_json(prepared, measured, prepared.trunk_plan())
+
+
+def measure_rate(prepared: Prepared, measured: Fit) -> None:
+    """Measure the learning rate where the recipe asks for that, in the micro-batches that the run will have."""
+    if prepared.recipe.train.learning_rate != "auto":
+        return
+    began = time.perf_counter()
+    prepared.model.checkpointing = measured.checkpointing
+    own, _ = prepared.rates()
+    batches = prepared.batches(measured.budget)
+    prepared.ranged = ranging.find(
+        prepared.model, prepared.task, batches, prepared.recipe.train, own, prepared.head_rate, prepared.share_of
+    )
+    prepared.seconds["range"] = time.perf_counter() - began
 
 
 def reopen(run: RunDir, say: Say = lambda _: None) -> Prepared:

@@ -279,7 +279,7 @@ def test_sigterm_at_any_moment_of_training_ends_it_with_the_work_at_hand_saved(
 
     def work() -> None:
         module, name = MOMENTS[moment]
-        real, stoppable = getattr(module, name), commands._stoppable
+        real, stoppable = getattr(module, name), commands.stoppable
 
         def told(*given: Any, **named: Any) -> Any:
             setattr(module, name, real)
@@ -290,7 +290,7 @@ def test_sigterm_at_any_moment_of_training_ends_it_with_the_work_at_hand_saved(
             setattr(module, name, told)  # not before: what is measured first is no work to be saved
             return stoppable(screen)
 
-        commands._stoppable = listening
+        commands.stoppable = listening
         cli.main(["train", str(recipe), "--json"])
 
     assert dies(work) == 128 + signal.SIGTERM

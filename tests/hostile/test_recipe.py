@@ -82,7 +82,7 @@ YAML: dict[str, Bad] = {
         M + "3: 4\n",
         "there is no key `3`",
         "<here>/r.yaml:3",
-        "known: `data`, `evaluate`, `method`, `model`, `run`, `task`, `train`",
+        "known: `data`, `evaluate`, `method`, `model`, `run`, `search`, `task`, `train`",
     ),
     "a key twice": Bad(
         "model: m\ndata: x.csv\nmodel: n\n",

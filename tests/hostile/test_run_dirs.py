@@ -80,7 +80,7 @@ PREDICT: dict[str, Bad] = {
         keys("resolved.json", magic=1),
         "there is no key `magic`",
         "<here>/runs/run/resolved.json",
-        "known: `data`, `evaluate`, `method`, `model`, `run`, `task`, `train`",
+        "known: `data`, `evaluate`, `method`, `model`, `run`, `search`, `task`, `train`",
     ),
     "a recipe without a method": Bad(
         keys("resolved.json", method=None),

@@ -157,7 +157,7 @@ MUTANTS = (
         name="sigterm-not-heard",
         trap="2.8",
         promise=_STOP,
-        file="commands.py",
+        file="stopping.py",
         edits=(
             (
                 "for number in (signal.SIGINT, signal.SIGTERM)}",

@@ -83,7 +83,7 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
 
     On disk, the table is a file of the user's cache, found again by all that it depends on; a torn one is made anew.
     """
-    different = sorted({row.key for row in rows}, key=lambda key: (len(key[0]), key))
+    different = _different(rows)
     spans, at = {}, 0
     for key in different:
         spans[key] = (at, at + len(key[0]))
@@ -113,6 +113,15 @@ def fill(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -
             temporary.unlink(missing_ok=True)
     os.utime(path)
     return Kept(plan.blocks, _mapped(path, shape, dtype), spans)
+
+
+def name_of(model: Model, plan: TrunkPlan, rows: Iterable[Tokens], identity: str) -> str:
+    """What a table that `fill` makes is found by: a sum of all that it depends on."""
+    return _key(model, plan, _different(rows), identity)
+
+
+def _different(rows: Iterable[Tokens]) -> list[Key]:
+    return sorted({row.key for row in rows}, key=lambda key: (len(key[0]), key))
 
 
 def _whole(path: Path) -> bool:

@@ -1,0 +1,129 @@
+"""Defects of searches: what sharing, a kill, or choosing may do to their numbers."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+_IN_TRIAL = "tests/unit/search/test_trial.py"
+_IN_SEARCH = "tests/runs/test_search.py"
+_IN_RANGING = "tests/unit/train/test_ranging.py"
+
+_ALONE = "A trial of a search is, to the bit, what its recipe is when it is trained alone, whatever trials share."
+_KILLED = "A search that was killed goes on with the trials it would have had, and runs none again that had finished."
+_CHOICE = (
+    "The test rows of a search are scored once, when the choice is made; without them, half of validation is kept out."
+)
+_RANGE = "Measuring a learning rate leaves the model and all generators as they were, to the bit."
+
+MUTANTS = (
+    Mutant(
+        name="trials-tune-one-net",
+        trap="",
+        promise=_ALONE,
+        file="search/shared.py",
+        edits=(("net=copy.deepcopy(made.net)", "net=made.net"),),
+        tests=(f"{_IN_TRIAL}::test_a_trial_is_its_recipe_trained_alone_to_the_bit[top layers over kept blocks]",),
+    ),
+    Mutant(
+        name="a-net-of-another-seed",
+        trap="",
+        promise=_ALONE,
+        file="search/shared.py",
+        edits=(
+            (
+                "task_as_json(recipe.task.name, task), train.seed, refused]",
+                "task_as_json(recipe.task.name, task), refused]",
+            ),
+        ),
+        tests=(f"{_IN_TRIAL}::test_another_seed_or_another_head_is_another_net",),
+    ),
+    Mutant(
+        name="refused-of-the-first-trial-only",
+        trap="",
+        promise=_ALONE,
+        file="search/shared.py",
+        edits=(("[train.batch_size, train.ema, train.average] if task.joint else []", "[]"),),
+        tests=(f"{_IN_TRIAL}::test_what_a_net_is_refused_for_is_asked_of_every_trial",),
+    ),
+    Mutant(
+        name="a-finished-trial-run-again",
+        trap="",
+        promise=_KILLED,
+        file="search/study.py",
+        edits=(("        result = self.directory.result(frozen.number)\n", "        result = None\n"),),
+        tests=(f"{_IN_SEARCH}::test_a_trial_that_finished_before_the_study_was_told_is_not_run_again",),
+    ),
+    Mutant(
+        name="proposals-of-a-process",
+        trap="",
+        promise=_KILLED,
+        file="search/study.py",
+        edits=(
+            (
+                '    seed = zlib.crc32(f"{search.seed} {number} {name}".encode())\n',
+                '    seed = zlib.crc32(f"{search.seed} {number} {name} {os.getpid()}".encode())\n',
+            ),
+        ),
+        tests=(f"{_IN_SEARCH}::test_a_search_that_was_killed_goes_on_without_losing_a_finished_trial",),
+    ),
+    Mutant(
+        name="proposals-by-the-order-they-are-asked-for",
+        trap="",
+        promise=_KILLED,
+        file="search/study.py",
+        edits=(
+            (
+                "            self._study.sampler = _sampler(self.search, self.space, claim.number, name)\n",
+                "",
+            ),
+        ),
+        tests=(f"{_IN_SEARCH}::test_a_trial_whose_process_died_among_its_proposals_gets_the_same_ones",),
+    ),
+    Mutant(
+        name="a-lock-on-nothing",
+        trap="",
+        promise=_KILLED,
+        file="search/directory.py",
+        edits=(("            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "            pass\n"),),
+        tests=(f"{_IN_SEARCH}::test_two_processes_share_the_trials_and_one_of_them_runs_the_winner",),
+    ),
+    Mutant(
+        name="test-rows-choose-the-trial",
+        trap="1.31",
+        promise=_CHOICE,
+        file="search/trial.py",
+        edits=(
+            (
+                '            rows = prepared.splits.rows["validation"]\n',
+                "            rows = prepared.splits.rows[prepared.final_split]\n",
+            ),
+        ),
+        tests=(f"{_IN_SEARCH}::test_test_rows_are_scored_by_the_run_of_the_winner_alone",),
+    ),
+    Mutant(
+        name="what-chose-is-what-is-kept",
+        trap="1.31",
+        promise=_CHOICE,
+        file="search/trial.py",
+        edits=(("else halves(rows)", "else (rows, rows)"),),
+        tests=(
+            f"{_IN_SEARCH}::test_without_test_rows_the_winner_is_also_scored_on_validation_rows_that_chose_nothing",
+        ),
+    ),
+    Mutant(
+        name="generators-left-where-the-range-test-ended",
+        trap="",
+        promise=_RANGE,
+        file="train/ranging.py",
+        edits=(("    torch.set_rng_state(generators[0])\n", ""),),
+        tests=(f"{_IN_RANGING}::test_measuring_leaves_no_trace_and_finds_the_same_twice[adapters]",),
+    ),
+    Mutant(
+        name="weights-left-where-the-range-test-ended",
+        trap="",
+        promise=_RANGE,
+        file="train/ranging.py",
+        edits=(("        parameter.copy_(held[name])\n", "        pass\n"),),
+        tests=(f"{_IN_RANGING}::test_measuring_leaves_no_trace_and_finds_the_same_twice[full]",),
+    ),
+)
