@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import choice, disks, engine, files, learning, loss, packing, proofs, runs, saved, scores, texts
+from mutants import choice, disks, engine, files, learning, loss, packing, proofs, runs, saved, scores, texts, together
 
 TRAPS = {
     "1.1": "mean of means under gradient accumulation",
@@ -60,5 +60,5 @@ TRAPS = {
 }
 """Defects that other tools shipped, as `section.row`."""
 
-_PARTS = (loss, packing, texts, learning, engine, scores, choice, runs, disks, saved, files, proofs)
+_PARTS = (loss, packing, texts, learning, engine, scores, choice, runs, disks, saved, files, proofs, together)
 MUTANTS = tuple(mutant for part in _PARTS for mutant in part.MUTANTS)

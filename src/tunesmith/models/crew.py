@@ -88,7 +88,8 @@ def adapters_of(model: Model) -> dict[str, LoraLinear]:
 
 
 def states_of(asked: Sequence[Asked]) -> list[Tensor]:
-    """Last hidden states [tokens, width], or [looked at, width], for each of some models that were united."""
+    """Last hidden states [tokens, width], or [looked at, width], for each of some models that were united: by the blocks
+    of the first and the library that multiplies for it."""
     first = asked[0].model
     body = first.body()
     assert body is not None
@@ -100,7 +101,8 @@ def states_of(asked: Sequence[Asked]) -> list[Tensor]:
     crew = Crew(spans, tuple(one.dice for one in asked), adapters)
     stream = _joined([one.stream for one in asked], crew)
     look = _look([one.look for one in asked], sizes, crew)
-    states = bodies.run(body, stream, first.depth, look, _entry(asked), checkpointing=first.checkpointing)
+    checkpointing = any(one.model.checkpointing for one in asked)
+    states = bodies.run(body, stream, first.depth, look, _entry(asked), checkpointing=checkpointing)
     parts = states.split(sizes if look is None or look.crew is None else [s.stop - s.start for s in look.crew.spans])
     return list(parts)
 
@@ -232,8 +234,6 @@ def _difference(first: Model, other: Model) -> str | None:
         return "the adapters are at other layers"
     if first.frozen_blocks() != other.frozen_blocks():
         return "other blocks learn"
-    if first.matmul.name != other.matmul.name or first.checkpointing != other.checkpointing:
-        return "the plans have another library for products, or keep other activations"
     return None
 
 
