@@ -22,8 +22,8 @@ MUTANTS = (
         file="models/fused.py",
         edits=(
             (
-                "list(zip(crew.adapters[module], crew.spans, strict=True))",
-                "list(zip(reversed(crew.adapters[module]), crew.spans, strict=True))",
+                "for one, span in zip(crew.adapters[module], crew.spans, strict=True):",
+                "for one, span in zip(reversed(crew.adapters[module]), crew.spans, strict=True):",
             ),
         ),
         tests=(f"{_AS_ALONE}[encoder-{{}}]", f"{_AS_ALONE}[decoder-{{}}]"),

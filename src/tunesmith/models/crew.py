@@ -88,8 +88,8 @@ def adapters_of(model: Model) -> dict[str, LoraLinear]:
 
 
 def states_of(asked: Sequence[Asked]) -> list[Tensor]:
-    """Last hidden states [tokens, width], or [looked at, width], for each of some models that were united: by the blocks
-    of the first and the library that multiplies for it."""
+    """Last hidden states [tokens, width], or [looked at, width], for each of some models that were united: by the
+    blocks of the first and the library that multiplies for it."""
     first = asked[0].model
     body = first.body()
     assert body is not None

@@ -7,10 +7,8 @@ rounding; tests hold it. They run on any device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +21,11 @@ if TYPE_CHECKING:
     from tunesmith.models.crew import Crew
 
 
-@dataclass(frozen=True)
-class Thin:
+class Thin(NamedTuple):
     """A low-rank adapter at a product: beside its A [rank, in] and B [out, rank]."""
 
     scale: float
-    span: slice | None = None
+    span: slice | None
     """The tokens that it is for; None: all."""
 
     def of(self, x: Tensor) -> Tensor:
@@ -36,9 +33,18 @@ class Thin:
         return x if self.span is None else x[self.span]
 
 
-How = tuple[Matmul, tuple[tuple[Thin, ...], ...]]
-"""What multiplies, and the adapters at each of some products. The products' tensors stand in one row: weight [out, in]
-and bias [out], then A and B of each adapter."""
+class Load(NamedTuple):
+    """A product among several: its adapters, and where what belongs to it stands."""
+
+    thins: Sequence[Thin]
+    place: slice
+    """In the row of all tensors: weight [out, in] and bias [out], then A and B of each adapter."""
+    lows: slice
+    """In the row of x A^T of all adapters."""
+
+
+How = tuple[Matmul, Sequence[Load]]
+"""What multiplies, and what is multiplied."""
 
 
 def products(
@@ -110,9 +116,12 @@ def _plain(module: nn.Module, crew: Crew | None) -> bool:
     """True for one whose forward and backward are written out here."""
     if not isinstance(module, Adapted):
         return isinstance(module, nn.Linear)
-    owned = (module,) if crew is None else crew.adapters[module]
-    low_rank = all(type(one) is LoraLinear and isinstance(one.dropout, nn.Identity) for one in owned)
-    return low_rank and isinstance(module.base, nn.Linear)
+    alike = _low_rank(module) if crew is None else all(map(_low_rank, crew.adapters[module]))
+    return alike and isinstance(module.base, nn.Linear)
+
+
+def _low_rank(module: nn.Module) -> bool:
+    return type(module) is LoraLinear and isinstance(module.dropout, nn.Identity)
 
 
 def _apart(x: Tensor, module: nn.Module, crew: Crew | None) -> Tensor:
@@ -123,36 +132,34 @@ def _apart(x: Tensor, module: nn.Module, crew: Crew | None) -> Tensor:
 def _laid(modules: Sequence[nn.Module], matmul: Matmul, crew: Crew | None) -> tuple[list[Tensor | None], How]:
     """The tensors of some products in one row, and how they are used."""
     flat: list[Tensor | None] = []
-    thins = []
+    loads: list[Load] = []
+    lows = 0
     for module in modules:
-        owned: Sequence[tuple[nn.Module, slice | None]] = ()
-        if isinstance(module, LoraLinear):
-            owned = [(module, None)] if crew is None else list(zip(crew.adapters[module], crew.spans, strict=True))
+        first = len(flat)
         bias = module.bias
         assert bias is None or isinstance(bias, Tensor)
-        flat += [torch.as_tensor(module.weight), bias]
-        for one, _ in owned:
-            assert isinstance(one, LoraLinear)
-            flat += one.thin()
-        thins.append(tuple(Thin(one.scale, span) for one, span in owned if isinstance(one, LoraLinear)))
-    return flat, (matmul, tuple(thins))
+        flat += (torch.as_tensor(module.weight), bias)
+        thins: list[Thin] = []
+        if isinstance(module, LoraLinear) and crew is None:
+            flat += module.thin()
+            thins.append(Thin(module.scale, None))
+        elif isinstance(module, LoraLinear) and crew is not None:
+            for one, span in zip(crew.adapters[module], crew.spans, strict=True):
+                flat += one.thin()
+                thins.append(Thin(one.scale, span))
+        loads.append(Load(thins, slice(first, len(flat)), slice(lows, lows + len(thins))))
+        lows += len(thins)
+    return flat, (matmul, loads)
 
 
-def _parts(row: Sequence[Any], thins: Sequence[Sequence[Thin]]) -> Iterator[Sequence[Any]]:
-    """What belongs to each product in a row with a place for every tensor."""
-    ends = list(accumulate(2 + 2 * len(own) for own in thins))
-    return (row[start:end] for start, end in zip([0, *ends], ends, strict=False))
-
-
-def _forward(
-    matmul: Matmul, x: Tensor, part: Sequence[Tensor | None], thins: Sequence[Thin]
-) -> tuple[Tensor, list[Tensor]]:
+def _forward(matmul: Matmul, x: Tensor, flat: Sequence[Tensor | None], load: Load) -> tuple[Tensor, list[Tensor]]:
     """(x W^T + b, with scale x A^T B^T at each adapter's tokens, and x A^T of each)"""
-    weight, bias, *rest = part
+    weight, bias, *pairs = flat[load.place]
     assert weight is not None
     y = matmul.linear(x, weight, bias)
     lows = []
-    for thin, a, b in zip(thins, rest[::2], rest[1::2], strict=True):
+    for k, thin in enumerate(load.thins):
+        a, b = pairs[2 * k : 2 * k + 2]
         assert a is not None and b is not None
         low = matmul.linear(thin.of(x), a, None)
         thin.of(y).addmm_(low, b.T, alpha=thin.scale)
@@ -165,17 +172,18 @@ def _backward(
     dy: Tensor,
     x: Tensor | None,
     lows: Sequence[Tensor],
-    part: Sequence[Tensor | None],
-    thins: Sequence[Thin],
+    flat: Sequence[Tensor | None],
+    load: Load,
     needs: Sequence[bool],
     dx: Tensor | None,
     wants_dx: bool,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """Add a product's share to dx (made where it is None); returns it with the gradients of weight and bias, and of
-    each A and B."""
-    weight, _, *rest = part
+    each A and B. `lows`, `flat` and `needs` are those of all products."""
+    weight, _, *pairs = flat[load.place]
     assert weight is not None
-    grads: list[Tensor | None] = [None] * len(part)
+    needs = needs[load.place]
+    grads: list[Tensor | None] = [None] * len(needs)
     if needs[0]:
         assert x is not None
         grads[0] = matmul.mm(dy.T, x)
@@ -183,7 +191,8 @@ def _backward(
         grads[1] = dy.sum(0)
     if wants_dx:
         dx = matmul.mm(dy, weight) if dx is None else matmul.add(dx, dy, weight)
-    for k, (own, low, a, b) in enumerate(zip(thins, lows, rest[::2], rest[1::2], strict=True)):
+    for k, (own, low) in enumerate(zip(load.thins, lows[load.lows], strict=True)):
+        a, b = pairs[2 * k : 2 * k + 2]
         assert a is not None and b is not None
         dy_own, scale = own.of(dy), own.scale
         thin = matmul.mm(dy_own, b).mul_(scale)
@@ -201,49 +210,47 @@ def _backward(
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor | None, how: How, *flat: Tensor | None) -> tuple[Tensor, ...]:
-        matmul, thins = how
-        parts = zip(_parts(flat, thins), thins, strict=True)
-        made, lows = zip(*(_forward(matmul, x, part, own) for part, own in parts), strict=True)
+        matmul, loads = how
+        made, lows = zip(*(_forward(matmul, x, flat, load) for load in loads), strict=True)
         if residual is not None:
             made[0].add_(residual)
-        learns = any(any(needs[::2]) for needs in _parts(ctx.needs_input_grad[3:], thins))  # a weight or an A
+        needs = ctx.needs_input_grad[3:]
+        learns = any(any(needs[load.place][::2]) for load in loads)  # a weight or an A
         ctx.save_for_backward(x if learns else None, *(low for own in lows for low in own), *flat)
         ctx.how = how
         return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        matmul, thins = ctx.how
+        matmul, loads = ctx.how
         x, *rest = ctx.saved_tensors
-        lows, flat = _saved(rest, thins)
+        lows, flat = _saved(rest, loads)
         wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
         dx: Tensor | None = None
         found: list[Tensor | None] = []
-        for dy, low, part, own, wants in zip(grads, lows, flat, thins, _parts(needs, thins), strict=True):
+        for dy, load in zip(grads, loads, strict=True):
             if dy is None:
-                found += [None] * len(part)
+                found += [None] * len(flat[load.place])
                 continue
-            dx, made = _backward(matmul, dy, x, low, part, own, wants, dx, wants_dx)
-            found += made
+            dx, own = _backward(matmul, dy, x, lows, flat, load, needs, dx, wants_dx)
+            found += own
         return dx, grads[0] if wants_residual else None, None, *found
 
 
-def _saved(rest: Sequence[Any], thins: Sequence[Sequence[Thin]]) -> tuple[list[Sequence[Tensor]], list[Sequence[Any]]]:
-    """What was saved of products: x A^T of each one's adapters, and each one's tensors."""
-    ends = [0, *accumulate(map(len, thins))]
-    lows = [rest[start:end] for start, end in pairwise(ends)]
-    return lows, list(_parts(rest[ends[-1] :], thins))
+def _saved(rest: Sequence[Any], loads: Sequence[Load]) -> tuple[Sequence[Tensor], Sequence[Any]]:
+    """What was saved of products: x A^T of all adapters, and all tensors."""
+    count = loads[-1].lows.stop
+    return rest[:count], rest[count:]
 
 
 class _SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor, how: How, *flat: Tensor | None) -> Tensor:
-        matmul, thins = how
-        gate, up, down = _parts(flat, thins)
-        g, lows_g = _forward(matmul, x, gate, thins[0])
-        u, lows_u = _forward(matmul, x, up, thins[1])
+        matmul, (gate, up, down) = how
+        g, lows_g = _forward(matmul, x, flat, gate)
+        u, lows_u = _forward(matmul, x, flat, up)
         hidden = torch.nn.functional.silu(g).mul_(u)
-        y, lows_d = _forward(matmul, hidden, down, thins[2])
+        y, lows_d = _forward(matmul, hidden, flat, down)
         ctx.save_for_backward(x, g, u, *lows_g, *lows_u, *lows_d, *flat)
         ctx.how = how
         return y.add_(residual)
@@ -252,19 +259,18 @@ class _SwiGlu(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         dy = grads[0]
         x, g, u, *rest = ctx.saved_tensors
-        matmul, thins = ctx.how
-        (lows_g, lows_u, lows_d), (gate, up, down) = _saved(rest, thins)
+        matmul, (gate, up, down) = ctx.how
+        lows, flat = _saved(rest, ctx.how[1])
         wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
-        needs_g, needs_u, needs_d = _parts(needs, thins)
         s = torch.nn.functional.silu(g)
-        hidden = s * u if any(needs_d[::2]) else None
-        dh, found_d = _backward(matmul, dy, hidden, lows_d, down, thins[2], needs_d, None, True)
+        hidden = s * u if any(needs[down.place][::2]) else None
+        dh, found_d = _backward(matmul, dy, hidden, lows, flat, down, needs, None, True)
         assert dh is not None
         du = s.mul_(dh)
         ds = dh.mul_(u)
         dg = torch.ops.aten.silu_backward(ds, g)
-        dx, found_g = _backward(matmul, dg, x, lows_g, gate, thins[0], needs_g, None, wants_dx)
-        dx, found_u = _backward(matmul, du, x, lows_u, up, thins[1], needs_u, dx, wants_dx)
+        dx, found_g = _backward(matmul, dg, x, lows, flat, gate, needs, None, wants_dx)
+        dx, found_u = _backward(matmul, du, x, lows, flat, up, needs, dx, wants_dx)
         return dx, dy if wants_residual else None, None, *found_g, *found_u, *found_d
 
 
