@@ -1,9 +1,10 @@
 """LoRA trials that train together over one frozen base, beside the same trials alone: `python bench/together.py`.
 
 Both sides are of one process and take turns, an update of every trial a turn, so that a slow spell of the machine meets
-both: the same rows, rates, seeds and numbers of updates. Printed and, with `--save`, kept in results/together.json:
-the seconds of each side, the losses of every update of both, how far the weights moved and how far the two sides' are
-apart, the most memory that a turn of each took beyond what lay there before it, and the load of the machine.
+both: the same rows, rates, seeds and numbers of updates. All eight nets share one set of frozen tensors. Printed and,
+with `--save`, kept in results/together.json: the seconds of each side, the losses of every update of both, how far the
+weights moved and how far the two sides' are apart, the most memory that a turn of each took beyond what lay there
+before it, and the load of the machine.
 """
 
 from __future__ import annotations
@@ -45,14 +46,13 @@ class Work:
     batch: int
     updates: int
     rank: int
-    sharing: bool = True
-    """The trials share the frozen tensors on the side that trains alone, too: one net is all that there is room for."""
 
 
 WORKS = {
     "minilm": Work("minilm", "banking77/train.csv", 2000, 16, 40, 8),
     "minilm-small": Work("minilm", "banking77/train.csv", 2000, 4, 40, 8),
-    "smollm2": Work("smollm2-135m", "alpaca/train.jsonl", 64, 4, 6, 8),
+    "smollm2": Work("smollm2-135m", "alpaca/train.jsonl", 64, 4, 5, 8),
+    "smollm2-small": Work("smollm2-135m", "alpaca/train.jsonl", 64, 1, 6, 8),
 }
 
 
@@ -73,8 +73,8 @@ def main() -> int:
         print(name, json.dumps(said, indent=1), flush=True)
         result[name] = {**peers.setting(), "threads": THREADS, **found}
         good = good and found["largest_loss_difference"] < 1e-3 and min(found["moved"]) > 0
-    if asked.save:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if asked.save:
+            RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0 if good else 1
 
 
@@ -105,13 +105,15 @@ def measured(name: str, work: Work) -> dict[str, Any]:
         "together": lambda: [loss_of(team) for _ in together],
     }
     seconds: dict[str, list[float]] = {"alone": [], "together": []}
+    cpu: dict[str, list[float]] = {"alone": [], "together": []}
     memory: dict[str, list[int]] = {"alone": [], "together": []}
     load = []
     for number in range(work.updates):
         for side in ("alone", "together") if number % 2 else ("together", "alone"):
-            made, took, grown = timed(turns[side])
+            made, took, worked, grown = timed(turns[side])
             losses[side].append(made)
             seconds[side].append(took)
+            cpu[side].append(worked)
             memory[side].append(grown)
         load.append(os.getloadavg()[0])
     moved = [float((weights(one) - start).norm()) for one, start in zip(alone, starts, strict=True)]
@@ -125,6 +127,8 @@ def measured(name: str, work: Work) -> dict[str, Any]:
         "seconds_alone": round(sum(seconds["alone"]), 3), "seconds_together": round(sum(seconds["together"]), 3),
         "ratio": round(sum(seconds["alone"]) / sum(seconds["together"]), 3),
         "ratio_of_medians": round(statistics.median(seconds["alone"]) / statistics.median(seconds["together"]), 3),
+        "cpu_seconds_alone": round(sum(cpu["alone"]), 3), "cpu_seconds_together": round(sum(cpu["together"]), 3),
+        "ratio_of_cpu": round(sum(cpu["alone"]) / sum(cpu["together"]), 3),
         "memory_of_a_turn_mb": {side: round(max(grown) / 2**20) for side, grown in memory.items()},
         "frozen_mb": round(base / 2**20), "frozen_mb_of_four_nets": round(4 * base / 2**20),
         "largest_loss_difference": max(abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True)),
@@ -186,16 +190,16 @@ def weights(one: Member) -> Any:
     return torch.cat([parameter.detach().flatten().double() for _, parameter in one.model.learned()])
 
 
-def timed(turn: Callable[[], list[float]]) -> tuple[list[float], float, int]:
-    """What a turn made, its seconds, and the most memory in it beyond what lay there before."""
+def timed(turn: Callable[[], list[float]]) -> tuple[list[float], float, float, int]:
+    """What a turn made, its seconds, those of all cores in it, and the most memory beyond what lay there before."""
     from tunesmith.models.precision import release_freed_memory
     from tunesmith.train.fit import peak_bytes, resident_bytes
 
     release_freed_memory()
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    before, began = resident_bytes(), time.perf_counter()
+    before, began, worked = resident_bytes(), time.perf_counter(), time.process_time()
     made = turn()
-    return made, time.perf_counter() - began, peak_bytes() - before
+    return made, time.perf_counter() - began, time.process_time() - worked, peak_bytes() - before
 
 
 if __name__ == "__main__":

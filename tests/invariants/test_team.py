@@ -355,6 +355,15 @@ def test_one_member_is_a_run_to_the_bit(encoder: Path, labels_csv: Path, tmp_pat
     assert mine.losses == theirs.losses and torch.equal(mine.weights, theirs.weights) and mine.moved > 1e-2
 
 
+def test_in_half_precision_the_masters_of_each_learn_as_alone(encoder: Path, labels_csv: Path, tmp_path: Path) -> None:
+    found = together(trials(encoder, labels_csv, tmp_path, double=False, train__precision="bf16"), budget=1000)
+    members = trials(encoder, labels_csv, tmp_path, double=False, train__precision="bf16")
+    for one, mine, theirs in zip(members, found, alone(members), strict=True):
+        assert one.model.masters and mine.weights.dtype == torch.float32 and mine.moved > 1e-2
+        assert mine.losses == pytest.approx(theirs.losses, rel=1e-2)
+        assert float((mine.first - theirs.first).norm() / theirs.first.norm()) < 1e-2
+
+
 def test_a_device_without_memory_for_all_gets_smaller_streams(
     encoder: Path, labels_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,8 +91,7 @@ def states_of(asked: Sequence[Asked]) -> list[Tensor]:
     """Last hidden states [tokens, width], or [looked at, width], for each of some models that were united: by the
     blocks of the first and the library that multiplies for it."""
     first = asked[0].model
-    body = first.body()
-    assert body is not None
+    trunks = [_body(one.model) for one in asked]
     sizes = [len(one.stream.ids) for one in asked]
     spans = _spans(sizes)
     adapters: dict[nn.Module, list[LoraLinear]] = {
@@ -102,7 +101,7 @@ def states_of(asked: Sequence[Asked]) -> list[Tensor]:
     stream = _joined([one.stream for one in asked], crew)
     look = _look([one.look for one in asked], sizes, crew)
     checkpointing = any(one.model.checkpointing for one in asked)
-    states = bodies.run(body, stream, first.depth, look, _entry(asked), checkpointing=checkpointing)
+    states = bodies.run(trunks[0], stream, first.depth, look, _entry(asked, trunks), checkpointing=checkpointing)
     parts = states.split(sizes if look is None or look.crew is None else [s.stop - s.start for s in look.crew.spans])
     return list(parts)
 
@@ -141,12 +140,16 @@ def _look(looks: Sequence[Look | None], sizes: Sequence[int], crew: Crew) -> Loo
     return Look(torch.tensor(places, device=device), places, replace(crew, spans=_spans(list(map(len, whole)))))
 
 
-def _entry(asked: Sequence[Asked]) -> tuple[int, Tensor]:
+def _body(model: Model) -> bodies.Body:
+    body = model.body()
+    assert body is not None, "models are united before they run"
+    return body
+
+
+def _entry(asked: Sequence[Asked], trunks: Sequence[bodies.Body]) -> tuple[int, Tensor]:
     """The block that all go on from, and what it reads: kept or made of the embeddings, as each model does alone."""
     starts: list[tuple[Asked, bodies.Body, int, Tensor]] = []
-    for one in asked:
-        body = one.model.body()
-        assert body is not None
+    for one, body in zip(asked, trunks, strict=True):
         with one.dice.turn():
             starts.append((one, body, *one.model.entry(body, one.rows, one.stream)))
     first = max(number for *_, number, _ in starts)

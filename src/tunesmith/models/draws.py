@@ -15,23 +15,23 @@ _STEPS = 2**16
 
 
 class Dice:
-    """A place in the random numbers of torch's default generator on a device, which several models take turns with:
-    each draws what it would draw alone, whatever the others draw between."""
+    """A place in the random numbers of torch's default generators, the host's and a device's, which several models take
+    turns with: each draws what it would draw alone, whatever the others draw between."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.state = self.now()
 
-    def now(self) -> Tensor:
-        """Where the generator stands."""
-        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+    def now(self) -> tuple[Tensor, ...]:
+        """Where the generators stand."""
+        host = torch.get_rng_state()
+        return (host, torch.cuda.get_rng_state(self.device)) if self.device.type == "cuda" else (host,)
 
-    def put(self, state: Tensor) -> None:
-        """Have the generator stand there."""
+    def put(self, state: tuple[Tensor, ...]) -> None:
+        """Have the generators stand there."""
+        torch.set_rng_state(state[0])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state, self.device)
-        else:
-            torch.set_rng_state(state)
+            torch.cuda.set_rng_state(state[1], self.device)
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -312,8 +312,9 @@ class Model(Learner):
 
     def _trunk(self, rows: Sequence[Tokens], stream: Stream, look: Look | None) -> Tensor:
         """Last hidden states [tokens, width], or [looked at, width]."""
-        body = self.body()
-        if look is not None and body is not None and self._wide(stream, look):
+        body = None if self.trunk is not None else self.body()
+        runs_blocks = body is not None or self.trunk is not None
+        if look is not None and runs_blocks and self._wide(stream, look):
             return self._trunk(rows, stream, None)[look.index]
         if self.trunk is not None:
             return self.trunk(rows, stream, look)

@@ -46,11 +46,7 @@ def train_team(
         )
     unite([member.model for member in members])
     most = max((member.batches.budget for member in members), default=0) if budget is None else budget
-    running = {
-        number: (Updates(member), adapters_of(member.model))
-        for number, member in enumerate(members)
-        if not stop(number)
-    }
+    running = {number: (Updates(member), adapters_of(member.model)) for number, member in enumerate(members)}
     while running := {number: one for number, one in running.items() if not (one[0].done or stop(number))}:
         jobs: dict[int, _Job] = {}
         for number, (updates, adapters) in list(running.items()):
@@ -172,6 +168,8 @@ class _Seat:
         """States, and where the trunk left the random numbers."""
         self.losses: dict[str, Loss] = {}
         self._given = 0
+        self._start: Dice | None = None
+        """Where the random numbers of the micro-batch begin: put back, not seeded again, which takes a millisecond."""
 
     def asks(self) -> bool:
         """Go on to the next question to the trunk, which is then in `asked`, or to the end."""
@@ -180,7 +178,11 @@ class _Seat:
         if self.job.fault is not None:
             return False
         self._given = 0
-        torch.manual_seed(self.piece.seed)
+        if self._start is None:
+            torch.manual_seed(self.piece.seed)
+            self._start = Dice(member.model.device)
+        else:
+            self._start.put(self._start.state)
         member.model.trunk = self._trunk
         try:
             self.losses = member.task.loss(member.model, self.piece.examples)
