@@ -4,7 +4,7 @@ Both sides are of one process and take turns, an update of every trial a turn, s
 both: the same rows, rates, seeds and numbers of updates. All eight nets share one set of frozen tensors. Printed and,
 with `--save`, kept in results/together.json: the seconds of each side, the losses of every update of both, how far the
 weights moved and how far the two sides' are apart, the most memory that a turn of each took beyond what lay there
-before it, and the load of the machine.
+before it, and the load of the machine. On a busy machine the seconds of all cores are what to read.
 """
 
 from __future__ import annotations
@@ -60,25 +60,26 @@ def main() -> int:
     """Measure each work, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", nargs="*", default=list(WORKS), help=f"of {', '.join(WORKS)}; all by default")
+    parser.add_argument("--threads", type=int, default=THREADS, help="one is least disturbed on a busy machine")
     parser.add_argument("--save", action="store_true", help="keep the result")
     asked = parser.parse_args()
     result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     good = True
     for name in asked.works:
-        found = measured(name, WORKS[name])
-        if found["load"] > BUSY:
+        found = measured(name, WORKS[name], asked.threads)
+        if found["load"] > BUSY and asked.threads > 1:
             print(f"the load is {found['load']:.1f}: once more", flush=True)
-            found = measured(name, WORKS[name])
+            found = measured(name, WORKS[name], asked.threads)
         said = {key: value for key, value in found.items() if key not in ("losses_alone", "losses_together")}
         print(name, json.dumps(said, indent=1), flush=True)
-        result[name] = {**peers.setting(), "threads": THREADS, **found}
+        result[f"{name}, {asked.threads} threads"] = {**peers.setting(), "threads": asked.threads, **found}
         good = good and found["largest_loss_difference"] < 1e-3 and min(found["moved"]) > 0
         if asked.save:
             RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0 if good else 1
 
 
-def measured(name: str, work: Work) -> dict[str, Any]:
+def measured(name: str, work: Work, threads: int) -> dict[str, Any]:
     """Both sides of a work."""
     import torch
 
@@ -86,7 +87,7 @@ def measured(name: str, work: Work) -> dict[str, Any]:
     from tunesmith.train.loop import train
     from tunesmith.train.team import train_team
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     folder = work_folder(f"together-{name}")
     members = [member(work, folder, number) for number in (*range(4), *range(4))]
     for one in members[1:]:

@@ -101,8 +101,8 @@ MUTANTS = (
         file="train/team.py",
         edits=(
             (
-                "                del running[number]\n                yield number, fault\n\n\n@dataclass",
-                "                running.clear()\n                yield number, fault\n\n\n@dataclass",
+                "                del running[number]\n            yield number, made\n",
+                "                running.clear()\n            yield number, made\n",
             ),
         ),
         tests=(f"{_IN_TEAM}::test_one_that_is_not_finite_fails_alone",),

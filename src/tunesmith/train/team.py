@@ -57,11 +57,10 @@ def train_team(
                 yield number, fault
         most = _gradients(list(jobs.values()), most)
         for number, job in jobs.items():
-            try:
-                yield number, job.end()
-            except TunesmithError as fault:
+            made = _ended(job)
+            if not isinstance(made, Updated):
                 del running[number]
-                yield number, fault
+            yield number, made
 
 
 @dataclass
@@ -94,6 +93,13 @@ class _Job:
 def _job(updates: Updates, adapters: Mapping[str, LoraLinear]) -> _Job:
     begun = updates.begin()
     return _Job(updates, adapters, begun, updates.batches.at(begun.step, updates.member.model.layout))
+
+
+def _ended(job: _Job) -> Updated | TunesmithError:
+    try:
+        return job.end()
+    except TunesmithError as fault:
+        return fault
 
 
 def _gradients(jobs: Sequence[_Job], most: int) -> int:
@@ -217,3 +223,4 @@ class _Seat:
         self.job.updates.member.model.collect()
         for name, loss in self.losses.items():
             self.job.sums[name] += loss.total.detach()
+        self.answers.clear()
