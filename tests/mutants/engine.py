@@ -160,7 +160,7 @@ MUTANTS = (
         file="models/fused.py",
         edits=(
             (
-                "            dx.addmm_(thin, a)\n",
+                "            own.of(dx).addmm_(thin, a)\n",
                 "            dx.add_(0)\n",
             ),
         ),

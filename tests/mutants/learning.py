@@ -133,9 +133,11 @@ MUTANTS = (
         file="train/loop.py",
         edits=(
             (
-                "        pieces, batches, losses = _gradients(model, task, batches, step, weights, ranks)\n",
-                "        pieces, batches, losses = _gradients(model, task, batches, step, weights, ranks)\n"
-                "        rate = schedule.apply(optimizer, min(step * len(pieces), schedule.steps - 1))\n",
+                "        pieces, losses = _gradients(updates, begun, ranks)\n",
+                "        pieces, losses = _gradients(updates, begun, ranks)\n"
+                "        begun = replace(\n"
+                "            begun, rate=schedule.apply(optimizer, min(begun.step * len(pieces), schedule.steps - 1))\n"
+                "        )\n",
             ),
         ),
         tests=(f"{_IN_STEPS}::test_the_updates_of_a_run_and_their_rates_do_not_depend_on_how_batches_are_cut",),

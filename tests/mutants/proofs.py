@@ -116,7 +116,7 @@ MUTANTS = (
         trap="2.7",
         promise=_LEFT_OUT,
         file="train/loop.py",
-        edits=(("        if not lost:\n            follow(step)\n", "        follow(step)\n"),),
+        edits=(("        if not lost:\n            member.follow(step)\n", "        member.follow(step)\n"),),
         tests=(f"{_IN_UPDATES}::test_an_average_of_the_weights_does_not_count_an_update_that_is_left_out",),
     ),
     Mutant(
@@ -124,7 +124,7 @@ MUTANTS = (
         trap="2.7",
         promise=_LEFT_OUT,
         file="train/loop.py",
-        edits=(("(not skip or lost == _IN_A_ROW)", "not skip"),),
+        edits=(("(not member.skip or lost == _IN_A_ROW)", "not member.skip"),),
         tests=(f"{_IN_UPDATES}::test_weights_that_are_gone_stop_the_run_although_updates_are_left_out",),
     ),
     Mutant(

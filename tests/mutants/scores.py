@@ -91,7 +91,7 @@ MUTANTS = (
         file="train/loop.py",
         edits=(
             (
-                "            tokens=sum(example.count for example in examples),\n",
+                "            tokens=sum(example.count for example in begun.examples),\n",
                 "            tokens=sum(len(piece.examples) * max(e.length for e in piece.examples) for piece in "
                 "pieces),\n",
             ),
@@ -105,8 +105,8 @@ MUTANTS = (
         file="train/loop.py",
         edits=(
             (
-                "            labels=sum(weights.values()),\n",
-                "            labels=float(sum(example.count for example in examples)),\n",
+                "            labels=sum(begun.weights.values()),\n",
+                "            labels=float(sum(example.count for example in begun.examples)),\n",
             ),
         ),
         tests=(f"{_IN_STEPS}::test_real_tokens_padding_and_targets_are_counted_apart",),

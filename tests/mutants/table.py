@@ -17,6 +17,7 @@ from mutants import (
     searches,
     shown,
     texts,
+    together,
 )  # fmt: skip
 
 TRAPS = {
@@ -75,5 +76,21 @@ TRAPS = {
 }
 """Defects that other tools shipped, as `section.row`."""
 
-_PARTS = (loss, packing, texts, learning, engine, scores, choice, runs, disks, saved, files, proofs, shown, searches)
+_PARTS = (
+    loss,
+    packing,
+    texts,
+    learning,
+    engine,
+    scores,
+    choice,
+    runs,
+    disks,
+    saved,
+    files,
+    proofs,
+    shown,
+    searches,
+    together,
+)
 MUTANTS = tuple(mutant for part in _PARTS for mutant in part.MUTANTS)

@@ -217,6 +217,11 @@ def linear_layers(base: nn.Module, anatomy: Anatomy) -> Iterator[tuple[str, nn.M
                 yield f"{path}.{name}", module
 
 
+def in_head(anatomy: Anatomy, inside: str) -> bool:
+    """Whether a parameter of the base model is none of what its trunk runs: the pooler is read by the head alone."""
+    return anatomy.cls_head == "pooler" and inside.startswith("pooler.")
+
+
 def role(path: str) -> Role | None:
     """What a matrix product is for in its block, where that is one of the roles that methods ask for."""
     return next((name for name, ends in _ROLES.items() if path.endswith(ends)), None)

@@ -9,6 +9,7 @@ attention over lengths where the dtype allows it, else its scaled dot product, s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -220,7 +221,7 @@ def _dense_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, t
     drawn: Tensor | None = None
     used = weights
     if terms.dropout:
-        drawn = kept_of(weights, terms.dropout)
+        drawn = kept_of(weights, terms.dropout, group.dice)
         used = weights * drawn
     made = torch.matmul(used, vs)
     group.asking.put(out, _unfold(made, group.asking.longest, q.shape[1], width))
@@ -303,16 +304,17 @@ def segment_by_segment(query: Tensor, key: Tensor, value: Tensor, stream: Stream
     pieces = []
     for group in groups_of(stream, terms.causal, terms.window, None, flash=True, near=False):
         q, k, v = (group.own.take(part).transpose(1, 2) for part in (query, key, value))
-        made = scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if group.mask is None else group.mask[:, None].to(q.dtype),
-            dropout_p=terms.dropout,
-            is_causal=terms.causal and group.mask is None,
-            scale=terms.scale,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
+        with nullcontext() if group.dice is None else group.dice.turn():
+            made = scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=None if group.mask is None else group.mask[:, None].to(q.dtype),
+                dropout_p=terms.dropout,
+                is_causal=terms.causal and group.mask is None,
+                scale=terms.scale,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )
         pieces.append(made.transpose(1, 2).flatten(0, 1))
     return torch.cat(pieces)
 

@@ -7,7 +7,7 @@ is not known, the stock forward runs (model.py). Weights stay in the stock modul
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from tunesmith.models.fused import known, products, rms_norm, swiglu
 from tunesmith.models.matmul import Matmul
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import Stream
+
+if TYPE_CHECKING:
+    from tunesmith.models.crew import Crew
 
 
 class Body(Protocol):
@@ -48,24 +51,23 @@ def run(
     body: Body,
     stream: Stream,
     depth: int,
-    look: Look | None = None,
+    look: Look | None,
+    start: tuple[int, Tensor],
     *,
-    start: tuple[int, Tensor] | None = None,
     checkpointing: bool = False,
-    embedded: Tensor | None = None,
 ) -> Tensor:
-    """The whole trunk: last hidden states [tokens, width], or of the tokens looked at.
-
-    `start` is a block and what it reads, where the blocks before it have run already. With `checkpointing`, only the
-    inputs of blocks are kept, and blocks are computed again, with the same random numbers, in the backward.
+    """The trunk from a block on, and from what that reads: last hidden states [tokens, width], or of the tokens looked
+    at. With `checkpointing`, only the inputs of blocks are kept, and blocks are computed again, with the same random
+    numbers, in the backward.
     """
-    first, x = start if start is not None else (0, body.begin(stream, embedded))
+    first, x = start
     if first == depth and look is not None:
         x = x[look.index]
     for number in range(first, depth):
         at = look if number == depth - 1 else None
         if checkpointing and torch.is_grad_enabled():
-            x = checkpoint(body.block, number, x, stream, at, use_reentrant=False)
+            block = body.block if stream.crew is None else stream.crew.repeated(body.block)
+            x = checkpoint(block, number, x, stream, at, use_reentrant=False)
         else:
             x = body.block(number, x, stream, at)
     return body.end(x)
@@ -99,18 +101,20 @@ class Llama:
 
     def block(self, number: int, x: Tensor, stream: Stream, look: Look | None) -> Tensor:
         """x + o(attention(norm(x))), then x + swiglu(norm(x))."""
-        q, k, v = self.project(number, x, look)
+        q, k, v = self.project(number, x, look, stream.crew)
         return self.attended(number, q, k, v, x, stream, look)
 
-    def project(self, number: int, x: Tensor, look: Look | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, number: int, x: Tensor, look: Look | None, crew: Crew | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (where looked at), keys and values [tokens, heads, dim] of a block, not yet turned."""
         attn = self.blocks[number].self_attn
         normed = _normed(self.blocks[number].input_layernorm, x)
         if look is None:
-            q, k, v = products(normed, (attn.q_proj, attn.k_proj, attn.v_proj), self.matmul)
+            q, k, v = products(normed, (attn.q_proj, attn.k_proj, attn.v_proj), self.matmul, crew=crew)
         else:
-            (q,) = products(normed[look.index], (attn.q_proj,), self.matmul)
-            k, v = products(normed, (attn.k_proj, attn.v_proj), self.matmul)
+            (q,) = products(normed[look.index], (attn.q_proj,), self.matmul, crew=look.crew)
+            k, v = products(normed, (attn.k_proj, attn.v_proj), self.matmul, crew=crew)
         q, k, v = (part.unflatten(1, (-1, attn.head_dim)) for part in (q, k, v))
         if hasattr(attn, "q_norm"):
             q, k = _normed(attn.q_norm, q), _normed(attn.k_norm, k)
@@ -122,15 +126,16 @@ class Llama:
         """The block from its queries, keys and values on."""
         rope = self.rope(number, x, stream)
         made = attend(q, k, v, stream, self.terms(number), rope=rope, kept=look)
-        return self.rest(number, made.flatten(1), x if look is None else x[look.index])
+        crew = stream.crew if look is None else look.crew
+        return self.rest(number, made.flatten(1), x if look is None else x[look.index], crew)
 
-    def rest(self, number: int, made: Tensor, x: Tensor) -> Tensor:
+    def rest(self, number: int, made: Tensor, x: Tensor, crew: Crew | None = None) -> Tensor:
         """The block from what attention made [tokens, heads * dim] on."""
         layer = self.blocks[number]
-        (x,) = products(made, (layer.self_attn.o_proj,), self.matmul, x)
+        (x,) = products(made, (layer.self_attn.o_proj,), self.matmul, x, crew)
         mlp = layer.mlp
         normed = _normed(layer.post_attention_layernorm, x)
-        return swiglu(normed, mlp.gate_proj, mlp.up_proj, mlp.down_proj, self.matmul, x)
+        return swiglu(normed, mlp.gate_proj, mlp.up_proj, mlp.down_proj, self.matmul, x, crew)
 
     def end(self, x: Tensor) -> Tensor:
         """The final norm."""
@@ -189,28 +194,32 @@ class Bert:
         """norm(x + o(attention(x))), then norm(x + w2(gelu(w1(x))))."""
         layer = self.blocks[number]
         own, out = layer.attention.self, layer.attention.output
+        crew = stream.crew
         if look is None:
-            q, k, v = products(x, (own.query, own.key, own.value), self.matmul)
+            q, k, v = products(x, (own.query, own.key, own.value), self.matmul, crew=crew)
         else:
-            k, v = products(x, (own.key, own.value), self.matmul)
-            x = x[look.index]
-            (q,) = products(x, (own.query,), self.matmul)
+            k, v = products(x, (own.key, own.value), self.matmul, crew=crew)
+            x, crew = x[look.index], look.crew
+            (q,) = products(x, (own.query,), self.matmul, crew=crew)
         q, k, v = (part.unflatten(1, (-1, own.attention_head_size)) for part in (q, k, v))
         terms = Terms(False, own.scaling, None, own.dropout.p if own.training else 0.0)
         made = attend(q, k, v, stream, terms, kept=look).flatten(1)
-        x = out.LayerNorm(self._added(made, out, x))
-        hidden = layer.intermediate.intermediate_act_fn(products(x, (layer.intermediate.dense,), self.matmul)[0])
-        return torch.as_tensor(layer.output.LayerNorm(self._added(hidden, layer.output, x)))
+        x = out.LayerNorm(self._added(made, out, x, crew))
+        (wide,) = products(x, (layer.intermediate.dense,), self.matmul, crew=crew)
+        hidden = layer.intermediate.intermediate_act_fn(wide)
+        return torch.as_tensor(layer.output.LayerNorm(self._added(hidden, layer.output, x, crew)))
 
     def end(self, x: Tensor) -> Tensor:
         """Nothing: the last block norms."""
         return x
 
-    def _added(self, x: Tensor, out: Any, residual: Tensor) -> Tensor:
+    def _added(self, x: Tensor, out: Any, residual: Tensor, crew: Crew | None) -> Tensor:
         """dropout(dense(x)) + residual"""
         if out.dropout.p and out.training:
-            return dropout(products(x, (out.dense,), self.matmul)[0], out.dropout.p).add_(residual)
-        return products(x, (out.dense,), self.matmul, residual)[0]
+            (made,) = products(x, (out.dense,), self.matmul, crew=crew)
+            rate = out.dropout.p
+            return (dropout(made, rate) if crew is None else crew.dropout(made, rate)).add_(residual)
+        return products(x, (out.dense,), self.matmul, residual, crew)[0]
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

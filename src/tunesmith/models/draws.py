@@ -5,17 +5,54 @@ The bits come from torch's default generator, so whoever seeds it decides the ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
 _STEPS = 2**16
 
 
-def kept(like: Tensor, rate: float) -> Tensor:
+class Dice:
+    """A place in the random numbers of torch's default generators, the host's and a device's, which several models take
+    turns with: each draws what it would draw alone, whatever the others draw between."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.state = self.now()
+
+    def now(self) -> tuple[Tensor, ...]:
+        """Where the generators stand."""
+        host = torch.get_rng_state()
+        return (host, torch.cuda.get_rng_state(self.device)) if self.device.type == "cuda" else (host,)
+
+    def put(self, state: tuple[Tensor, ...]) -> None:
+        """Have the generators stand there."""
+        torch.set_rng_state(state[0])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state[1], self.device)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Draw from this place on; afterwards the generator stands where it stood."""
+        others = self.now()
+        self.put(self.state)
+        try:
+            yield
+        finally:
+            self.state = self.now()
+            self.put(others)
+
+
+def kept(like: Tensor, rate: float, dice: Dice | None = None) -> Tensor:
     """A mask of `like`'s shape for dropout: 0 with chance `rate`, else 1 over the share that is kept.
 
     On a CPU the chance is a whole number of 65,536ths, and the scale is of that chance, so the mean stays 1.
     """
+    if dice is not None:
+        with dice.turn():
+            return kept(like, rate)
     if like.device.type != "cpu":
         return torch.empty_like(like).bernoulli_(1 - rate).div_(1 - rate)
     dropped = round(rate * _STEPS)

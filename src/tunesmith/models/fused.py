@@ -8,7 +8,7 @@ rounding; tests hold it. They run on any device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,32 +17,67 @@ from tunesmith.models.adapted import Adapted
 from tunesmith.models.lora import LoraLinear
 from tunesmith.models.matmul import BLAS, Matmul
 
-Part = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Weight [out, in], bias [out], and an adapter's A [rank, in] and B [out, rank]."""
+if TYPE_CHECKING:
+    from tunesmith.models.crew import Crew
+
+
+class Thin(NamedTuple):
+    """A low-rank adapter at a product: beside its A [rank, in] and B [out, rank]."""
+
+    scale: float
+    span: slice | None
+    """The tokens that it is for; None: all."""
+
+    def of(self, x: Tensor) -> Tensor:
+        """Its tokens, as a view."""
+        return x if self.span is None else x[self.span]
+
+
+class Load(NamedTuple):
+    """A product among several: its adapters, and where what belongs to it stands."""
+
+    thins: Sequence[Thin]
+    place: slice
+    """In the row of all tensors: weight [out, in] and bias [out], then A and B of each adapter."""
+    lows: slice
+    """In the row of x A^T of all adapters."""
+
+
+How = tuple[Matmul, Sequence[Load]]
+"""What multiplies, and what is multiplied."""
 
 
 def products(
-    x: Tensor, modules: Sequence[nn.Module], matmul: Matmul, residual: Tensor | None = None
+    x: Tensor, modules: Sequence[nn.Module], matmul: Matmul, residual: Tensor | None = None, crew: Crew | None = None
 ) -> tuple[Tensor, ...]:
     """x [tokens, in] times each of some linear layers, adapted or not -> [tokens, out] each.
 
-    `residual` is added to the first. What is more than a product and a plain low-rank adapter runs by itself.
+    `residual` is added to the first. With a `crew`, the tokens are of several models, whose adapters are for their own
+    alone; the frozen product is one. What is more than a product and plain low-rank adapters runs by itself.
     """
-    if not all(map(_plain, modules)):
-        apart = [torch.as_tensor(module(x)) for module in modules]
+    if not all(_plain(module, crew) for module in modules):
+        apart = [_apart(x, module, crew) for module in modules]
         return tuple(apart if residual is None else [apart[0] + residual, *apart[1:]])
-    parts, scales = zip(*(_part(module) for module in modules), strict=True)
-    flat = [tensor for part in parts for tensor in part]
-    made: Tensor | tuple[Tensor, ...] = _Products.apply(x, residual, (matmul, scales), *flat)  # type: ignore[no-untyped-call]
+    flat, how = _laid(modules, matmul, crew)
+    made: Tensor | tuple[Tensor, ...] = _Products.apply(x, residual, how, *flat)  # type: ignore[no-untyped-call]
     return made if isinstance(made, tuple) else (made,)
 
 
-def swiglu(x: Tensor, gate: nn.Module, up: nn.Module, down: nn.Module, matmul: Matmul, residual: Tensor) -> Tensor:
+def swiglu(
+    x: Tensor,
+    gate: nn.Module,
+    up: nn.Module,
+    down: nn.Module,
+    matmul: Matmul,
+    residual: Tensor,
+    crew: Crew | None = None,
+) -> Tensor:
     """down(silu(gate(x)) * up(x)) + residual (Shazeer 2020, arXiv:2002.05202): [tokens, width] -> [tokens, width]."""
-    if not all(map(_plain, (gate, up, down))):
-        return torch.as_tensor(down(nn.functional.silu(gate(x)) * up(x)) + residual)
-    parts, scales = zip(*(_part(module) for module in (gate, up, down)), strict=True)
-    out: Tensor = _SwiGlu.apply(x, residual, (matmul, scales), *[tensor for part in parts for tensor in part])  # type: ignore[no-untyped-call]
+    if not all(_plain(module, crew) for module in (gate, up, down)):
+        hidden = nn.functional.silu(_apart(x, gate, crew)) * _apart(x, up, crew)
+        return _apart(hidden, down, crew) + residual
+    flat, how = _laid((gate, up, down), matmul, crew)
+    out: Tensor = _SwiGlu.apply(x, residual, how, *flat)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -77,47 +112,78 @@ def known(module: nn.Module) -> bool:
     return type(module.base if isinstance(module, Adapted) else module) is nn.Linear
 
 
-def _plain(module: nn.Module) -> bool:
+def _plain(module: nn.Module, crew: Crew | None) -> bool:
     """True for one whose forward and backward are written out here."""
-    if isinstance(module, Adapted):
-        low_rank = type(module) is LoraLinear and isinstance(module.dropout, nn.Identity)
-        return low_rank and isinstance(module.base, nn.Linear)
-    return isinstance(module, nn.Linear)
+    if not isinstance(module, Adapted):
+        return isinstance(module, nn.Linear)
+    alike = _low_rank(module) if crew is None else all(map(_low_rank, crew.adapters[module]))
+    return alike and isinstance(module.base, nn.Linear)
 
 
-def _part(module: nn.Module) -> tuple[Part, float]:
-    if isinstance(module, LoraLinear):
-        return (module.weight, module.bias, *module.thin()), module.scale
-    assert isinstance(module, nn.Linear)
-    return (module.weight, module.bias, None, None), 1.0
+def _low_rank(module: nn.Module) -> bool:
+    return type(module) is LoraLinear and isinstance(module.dropout, nn.Identity)
 
 
-def _forward(matmul: Matmul, x: Tensor, part: Sequence[Tensor | None], scale: float) -> tuple[Tensor, Tensor | None]:
-    """(x W^T + b + scale x A^T B^T, x A^T)"""
-    weight, bias, a, b = part
+def _apart(x: Tensor, module: nn.Module, crew: Crew | None) -> Tensor:
+    """One product by itself, in operations that autograd follows."""
+    return torch.as_tensor(module(x)) if crew is None else crew.product(x, module)
+
+
+def _laid(modules: Sequence[nn.Module], matmul: Matmul, crew: Crew | None) -> tuple[list[Tensor | None], How]:
+    """The tensors of some products in one row, and how they are used."""
+    flat: list[Tensor | None] = []
+    loads: list[Load] = []
+    lows = 0
+    for module in modules:
+        first = len(flat)
+        bias = module.bias
+        assert bias is None or isinstance(bias, Tensor)
+        flat += (torch.as_tensor(module.weight), bias)
+        thins: list[Thin] = []
+        if isinstance(module, LoraLinear) and crew is None:
+            flat += module.thin()
+            thins.append(Thin(module.scale, None))
+        elif isinstance(module, LoraLinear) and crew is not None:
+            for one, span in zip(crew.adapters[module], crew.spans, strict=True):
+                flat += one.thin()
+                thins.append(Thin(one.scale, span))
+        loads.append(Load(thins, slice(first, len(flat)), slice(lows, lows + len(thins))))
+        lows += len(thins)
+    return flat, (matmul, loads)
+
+
+def _forward(matmul: Matmul, x: Tensor, flat: Sequence[Tensor | None], load: Load) -> tuple[Tensor, list[Tensor]]:
+    """(x W^T + b, with scale x A^T B^T at each adapter's tokens, and x A^T of each)"""
+    weight, bias, *pairs = flat[load.place]
     assert weight is not None
     y = matmul.linear(x, weight, bias)
-    if a is None or b is None:
-        return y, None
-    low = matmul.linear(x, a, None)
-    return y.addmm_(low, b.T, alpha=scale), low
+    lows = []
+    for k, thin in enumerate(load.thins):
+        a, b = pairs[2 * k : 2 * k + 2]
+        assert a is not None and b is not None
+        low = matmul.linear(thin.of(x), a, None)
+        thin.of(y).addmm_(low, b.T, alpha=thin.scale)
+        lows.append(low)
+    return y, lows
 
 
 def _backward(
     matmul: Matmul,
     dy: Tensor,
     x: Tensor | None,
-    low: Tensor | None,
-    part: Sequence[Tensor | None],
-    scale: float,
+    lows: Sequence[Tensor],
+    flat: Sequence[Tensor | None],
+    load: Load,
     needs: Sequence[bool],
     dx: Tensor | None,
     wants_dx: bool,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Add a product's share to dx (made where it is None); returns it with the gradients of weight, bias, A and B."""
-    weight, _, a, b = part
+    """Add a product's share to dx (made where it is None); returns it with the gradients of weight and bias, and of
+    each A and B. `lows`, `flat` and `needs` are those of all products."""
+    weight, _, *pairs = flat[load.place]
     assert weight is not None
-    grads: list[Tensor | None] = [None, None, None, None]
+    needs = needs[load.place]
+    grads: list[Tensor | None] = [None] * len(needs)
     if needs[0]:
         assert x is not None
         grads[0] = matmul.mm(dy.T, x)
@@ -125,86 +191,86 @@ def _backward(
         grads[1] = dy.sum(0)
     if wants_dx:
         dx = matmul.mm(dy, weight) if dx is None else matmul.add(dx, dy, weight)
-    if a is not None and b is not None:
-        thin = matmul.mm(dy, b).mul_(scale)
-        if needs[2]:
+    for k, (own, low) in enumerate(zip(load.thins, lows[load.lows], strict=True)):
+        a, b = pairs[2 * k : 2 * k + 2]
+        assert a is not None and b is not None
+        dy_own, scale = own.of(dy), own.scale
+        thin = matmul.mm(dy_own, b).mul_(scale)
+        if needs[2 * k + 2]:
             assert x is not None
-            grads[2] = matmul.mm(thin.T, x)
-        if needs[3]:
-            assert low is not None
-            grads[3] = matmul.mm(low.T, dy).mul_(scale).T  # this way round the thin one is turned, not the wide one
+            grads[2 * k + 2] = matmul.mm(thin.T, own.of(x))
+        if needs[2 * k + 3]:
+            turned = matmul.mm(low.T, dy_own).mul_(scale)  # this way round the thin one is turned, not the wide one
+            grads[2 * k + 3] = turned.T
         if dx is not None and wants_dx:
-            dx.addmm_(thin, a)
+            own.of(dx).addmm_(thin, a)
     return dx, grads
 
 
 class _Products(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, how: tuple[Matmul, tuple[float, ...]], *flat: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        matmul, scales = how
-        parts = [flat[k : k + 4] for k in range(0, len(flat), 4)]
-        made, lows = zip(
-            *(_forward(matmul, x, part, scale) for part, scale in zip(parts, scales, strict=True)), strict=True
-        )
+    def forward(ctx: Any, x: Tensor, residual: Tensor | None, how: How, *flat: Tensor | None) -> tuple[Tensor, ...]:
+        matmul, loads = how
+        made, lows = zip(*(_forward(matmul, x, flat, load) for load in loads), strict=True)
         if residual is not None:
             made[0].add_(residual)
-        learns = any(ctx.needs_input_grad[3 + k] for k in range(len(flat)) if k % 4 in (0, 2))
-        ctx.save_for_backward(x if learns else None, *lows, *flat)
+        needs = ctx.needs_input_grad[3:]
+        learns = any(any(needs[load.place][::2]) for load in loads)  # a weight or an A
+        ctx.save_for_backward(x if learns else None, *(low for own in lows for low in own), *flat)
         ctx.how = how
         return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        matmul, scales = ctx.how
-        count = len(scales)
+        matmul, loads = ctx.how
         x, *rest = ctx.saved_tensors
-        lows, flat = rest[:count], rest[count:]
+        lows, flat = _saved(rest, loads)
         wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
         dx: Tensor | None = None
         found: list[Tensor | None] = []
-        for k, (dy, scale) in enumerate(zip(grads, scales, strict=True)):
+        for dy, load in zip(grads, loads, strict=True):
             if dy is None:
-                found += [None] * 4
+                found += [None] * len(flat[load.place])
                 continue
-            span = slice(4 * k, 4 * k + 4)
-            dx, own = _backward(matmul, dy, x, lows[k], flat[span], scale, needs[span], dx, wants_dx)
+            dx, own = _backward(matmul, dy, x, lows, flat, load, needs, dx, wants_dx)
             found += own
         return dx, grads[0] if wants_residual else None, None, *found
 
 
+def _saved(rest: Sequence[Any], loads: Sequence[Load]) -> tuple[Sequence[Tensor], Sequence[Any]]:
+    """What was saved of products: x A^T of all adapters, and all tensors."""
+    count = loads[-1].lows.stop
+    return rest[:count], rest[count:]
+
+
 class _SwiGlu(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, residual: Tensor, how: tuple[Matmul, tuple[float, ...]], *flat: Tensor | None
-    ) -> Tensor:
-        matmul, scales = how
-        gate, up, down = flat[:4], flat[4:8], flat[8:]
-        g, low_g = _forward(matmul, x, gate, scales[0])
-        u, low_u = _forward(matmul, x, up, scales[1])
+    def forward(ctx: Any, x: Tensor, residual: Tensor, how: How, *flat: Tensor | None) -> Tensor:
+        matmul, (gate, up, down) = how
+        g, lows_g = _forward(matmul, x, flat, gate)
+        u, lows_u = _forward(matmul, x, flat, up)
         hidden = torch.nn.functional.silu(g).mul_(u)
-        y, low_d = _forward(matmul, hidden, down, scales[2])
-        ctx.save_for_backward(x, g, u, low_g, low_u, low_d, *flat)
+        y, lows_d = _forward(matmul, hidden, flat, down)
+        ctx.save_for_backward(x, g, u, *lows_g, *lows_u, *lows_d, *flat)
         ctx.how = how
         return y.add_(residual)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         dy = grads[0]
-        x, g, u, low_g, low_u, low_d, *flat = ctx.saved_tensors
-        gate, up, down = flat[:4], flat[4:8], flat[8:]
-        matmul, scales = ctx.how
+        x, g, u, *rest = ctx.saved_tensors
+        matmul, (gate, up, down) = ctx.how
+        lows, flat = _saved(rest, ctx.how[1])
         wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
         s = torch.nn.functional.silu(g)
-        hidden = s * u if needs[8] or needs[10] else None
-        dh, found_d = _backward(matmul, dy, hidden, low_d, down, scales[2], needs[8:], None, True)
+        hidden = s * u if any(needs[down.place][::2]) else None
+        dh, found_d = _backward(matmul, dy, hidden, lows, flat, down, needs, None, True)
         assert dh is not None
         du = s.mul_(dh)
         ds = dh.mul_(u)
         dg = torch.ops.aten.silu_backward(ds, g)
-        dx, found_g = _backward(matmul, dg, x, low_g, gate, scales[0], needs[:4], None, wants_dx)
-        dx, found_u = _backward(matmul, du, x, low_u, up, scales[1], needs[4:8], dx, wants_dx)
+        dx, found_g = _backward(matmul, dg, x, lows, flat, gate, needs, None, wants_dx)
+        dx, found_u = _backward(matmul, du, x, lows, flat, up, needs, dx, wants_dx)
         return dx, dy if wants_residual else None, None, *found_g, *found_u, *found_d
 
 

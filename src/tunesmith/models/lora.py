@@ -64,9 +64,12 @@ class LoraLinear(Adapted):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]"""
+        return self.beside(x, self.base(x))
+
+    def beside(self, x: Tensor, plain: Tensor) -> Tensor:
+        """The output [..., out] from the input [..., in] and what the frozen product makes of it."""
         a, b = self.thin()
-        y: Tensor = self.base(x)
-        return y + nn.functional.linear(nn.functional.linear(self.dropout(x), a), b) * self.scale
+        return plain + nn.functional.linear(nn.functional.linear(self.dropout(x), a), b) * self.scale
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """W + scale B A"""
@@ -105,11 +108,10 @@ class DoraLinear(LoraLinear):
         lengths: Tensor = torch.linalg.vector_norm(self.matrix + self.scale * (b @ a), dim=1)
         return lengths
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]"""
+    def beside(self, x: Tensor, plain: Tensor) -> Tensor:
+        """The same, with the rows at their learned lengths."""
         a, b = self.thin()
         share = self.magnitude / self._lengths()
-        plain: Tensor = self.base(x)
         bare = plain if self.bias is None else plain - self.bias
         low = self.dropout(x)
         dropped = bare if isinstance(self.dropout, nn.Identity) else nn.functional.linear(low, self.matrix)

@@ -5,7 +5,7 @@ Both layouts give flat states [tokens, width] of sequences end to end, so nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ Kind = Literal[
     "image-classifier",
 ]
 Pooling = Literal["mean", "cls", "last", "attention"]
+Trunk = Callable[[Sequence[Tokens], Stream, Look | None], Tensor]
+"""Rows, as a stream and what of it is looked at -> last hidden states [tokens, width], or [looked at, width]."""
 
 
 @dataclass
@@ -77,6 +79,8 @@ class Model(Learner):
     """Noise on the embeddings while the net learns."""
     checkpointing: bool = False
     """Keep only the inputs of blocks, and compute the rest again in the backward: less memory, a third more work."""
+    trunk: Trunk | None = field(default=None, repr=False)
+    """What runs its blocks, where they run with the rows of other models (crew.py); None: it does so itself."""
     fillers: int = 0
     """Tokens of filler that were computed so far."""
     _stock_checkpointing: bool = field(default=False, repr=False)
@@ -308,17 +312,16 @@ class Model(Learner):
 
     def _trunk(self, rows: Sequence[Tokens], stream: Stream, look: Look | None) -> Tensor:
         """Last hidden states [tokens, width], or [looked at, width]."""
-        body = self.body()
-        if look is not None and body is not None and self._wide(stream, look):
+        body = None if self.trunk is not None else self.body()
+        runs_blocks = body is not None or self.trunk is not None
+        if look is not None and runs_blocks and self._wide(stream, look):
             return self._trunk(rows, stream, None)[look.index]
-        embedded = self._noisy(stream)
+        if self.trunk is not None:
+            return self.trunk(rows, stream, look)
         if body is not None:
-            start = None
-            if self.kept is not None and stream.places is None:
-                x = self.kept.take(rows, stream.filler, next(self.base.parameters()))
-                start = None if x is None else (self.kept.blocks, x)
-            more: dict[str, Any] = {"start": start, "checkpointing": self.checkpointing, "embedded": embedded}
-            return bodies.run(body, stream, self.depth, look, **more)
+            start = self.entry(body, rows, stream)
+            return bodies.run(body, stream, self.depth, look, start, checkpointing=self.checkpointing)
+        embedded = self._noisy(stream)
         self.lend_matmul()
         if self.checkpointing != self._stock_checkpointing:
             stock.set_checkpointing(self.base, self.checkpointing)
@@ -326,6 +329,14 @@ class Model(Learner):
         decoder, typed = self.family == "decoder", self._told_types()
         states = stock.run(self.base, stream, self.depth, embedded, decoder=decoder, typed=typed)
         return states if look is None else states[look.index]
+
+    def entry(self, body: bodies.Body, rows: Sequence[Tokens], stream: Stream) -> tuple[int, Tensor]:
+        """The first block that is to run, and what it reads [tokens, width]: kept, or made of the embeddings."""
+        if self.kept is not None and stream.places is None:
+            x = self.kept.take(rows, stream.filler, next(self.base.parameters()))
+            if x is not None:
+                return self.kept.blocks, x
+        return 0, body.begin(stream, self._noisy(stream))
 
     def _noisy(self, stream: Stream) -> Tensor | None:
         """Embeddings [tokens, width] with noise, while the net learns with it."""

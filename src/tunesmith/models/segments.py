@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from tunesmith.models.draws import Dice
 from tunesmith.models.stream import Segment, Stream
+
+if TYPE_CHECKING:
+    from tunesmith.models.crew import Crew
 
 _FLASH_FROM = {True: 128, False: 384}
 """Length from which torch's flash kernel beats small products on two cores: causal (it skips half), and not."""
@@ -28,6 +33,8 @@ class Look:
     index: Tensor
     """Their places in the stream, ascending, each once."""
     places: tuple[int, ...]
+    crew: Crew | None = None
+    """The models that they are of, where they are of several."""
 
 
 def pairs(stream: Stream, look: Look) -> int:
@@ -82,6 +89,8 @@ class Group:
     """[rows or 1, longest, keys], added to the scores: 0 or minus infinity. None where all is seen, or where the
     flash kernel is told that it is causal."""
     flash: bool
+    dice: Dice | None = None
+    """What draws for it, where segments of several models stand in the stream."""
 
     def take_keys(self, x: Tensor) -> Tensor:
         """[tokens, heads, dim] -> [rows, keys, heads, dim]: the shared ones first."""
@@ -109,7 +118,7 @@ def groups_of(
         found: tuple[Group, ...] = stream.groups[key]
         return found
     runs = _runs(_offsets(stream.segments, look), causal, flash, near)
-    made = tuple(_group(run, causal, window, flash, stream.ids.device) for run in runs)
+    made = tuple(_group(run, causal, window, flash, stream) for run in runs)
     if look is None:
         stream.groups[key] = made
     return made
@@ -153,6 +162,7 @@ def _fit(run: list[_Asked], one: _Asked, causal: bool, flash: bool, near: bool) 
     last = run[-1]
     follows = (
         last.segment.path == one.segment.path
+        and last.segment.owner == one.segment.owner  # each draws as alone
         and last.segment.start + last.segment.length == one.segment.start
         and last.first + len(last.offsets) == one.first
     )
@@ -167,7 +177,8 @@ def _fit(run: list[_Asked], one: _Asked, causal: bool, flash: bool, near: bool) 
     return longest <= _NEAR * shortest + 4
 
 
-def _group(run: list[_Asked], causal: bool, window: int | None, flash: bool, device: torch.device) -> Group:
+def _group(run: list[_Asked], causal: bool, window: int | None, flash: bool, stream: Stream) -> Group:
+    device, crew = stream.ids.device, stream.crew
     lengths = [one.segment.length for one in run]
     path = run[0].segment.path
     whole = all(len(one.offsets) == one.segment.length for one in run)
@@ -180,7 +191,7 @@ def _group(run: list[_Asked], causal: bool, window: int | None, flash: bool, dev
     windowed = window is not None and own.longest + run[0].segment.before > window
     plain = equal and not windowed and (not causal or (kernel and not path))
     mask = None if plain else _mask(run, own.longest, asking.longest, causal, window if windowed else None, device)
-    return Group(asking, own, path, mask, kernel)
+    return Group(asking, own, path, mask, kernel, None if crew is None else crew.dice[run[0].segment.owner])
 
 
 def _side(starts: list[int], lengths: list[int], device: torch.device) -> Side:

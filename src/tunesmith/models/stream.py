@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tunesmith.contracts import Tokens
+
+if TYPE_CHECKING:
+    from tunesmith.models.crew import Crew
 
 SHARED_FROM = 8
 """Tokens that a shared beginning must save before it is worth an attention call of its own."""
@@ -29,6 +32,8 @@ class Segment:
     length: int
     path: tuple[tuple[int, int], ...] = ()
     """(first token, one past the last) of every shared beginning, outermost first."""
+    owner: int = 0
+    """Which of several models it is of, where their rows stand in one stream."""
 
     @property
     def before(self) -> int:
@@ -53,6 +58,8 @@ class Stream:
     """Tokens at the end that belong to no row."""
     calls: int = 0
     """How often attention looked at it: a net that never does ignores the segments."""
+    crew: Crew | None = None
+    """The models whose rows it has, where they are of several."""
     groups: dict[Any, Any] = field(default_factory=dict)
     """What attention worked out from the segments, for the blocks to come."""
 

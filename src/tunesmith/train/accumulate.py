@@ -51,7 +51,7 @@ def _singly(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[str
             model.collect()
         for name, loss in losses.items():
             sums[name] += loss.total.detach()
-    return _means(sums, weights)
+    return means(sums, weights)
 
 
 def _jointly(
@@ -70,7 +70,7 @@ def _jointly(
     vectors = torch.cat(parts).requires_grad_()
     losses = task.joint_loss(vectors, [example for piece in pieces for example in piece.examples])
     if not all(weights.values()):
-        return _means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)
+        return means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)
     torch.stack([loss.total / weights[name] for name, loss in losses.items()]).sum().backward()
     assert vectors.grad is not None
     pulls = ranks.share(vectors.grad.split([len(part) for part in parts]))
@@ -78,7 +78,7 @@ def _jointly(
         torch.manual_seed(piece.seed)
         (task.represent(model, piece.examples) * pull).sum().backward()
         model.collect()
-    return _means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)
+    return means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)
 
 
 def _everyones(found: Sequence[Tensor], count: int, model: Model, ranks: Ranks) -> list[Tensor]:
@@ -97,7 +97,8 @@ def _everyones(found: Sequence[Tensor], count: int, model: Model, ranks: Ranks) 
     return parts
 
 
-def _means(sums: dict[str, Tensor], weights: dict[str, float]) -> dict[str, Tensor]:
+def means(sums: dict[str, Tensor], weights: dict[str, float]) -> dict[str, Tensor]:
+    """Sums of losses, each over its weight; 0 where nothing has a label."""
     return {name: total / weights[name] if weights[name] else torch.zeros_like(total) for name, total in sums.items()}
 
 

@@ -74,6 +74,113 @@ class Batches:
         return [self.rows[k].place for k in self.plan.at(step)]
 
 
+@dataclass(frozen=True)
+class Member:
+    """A model, what it learns and how: alone, or with others over the same frozen trunk (team.py)."""
+
+    model: Model
+    task: Task
+    batches: Batches
+    optimizer: Optimizer
+    schedule: Schedule
+    every: int
+    """Updates between two looks at the validation rows."""
+    evaluate: Callable[[], dict[str, float]]
+    """A look."""
+    start: int = 0
+    """Updates that were made before."""
+    shape: Callable[[int], None] = lambda step: None
+    """May change the gradients of an update before it is taken."""
+    follow: Callable[[int], None] = lambda step: None
+    """Comes after an update that was taken."""
+    skip: bool = False
+    """Leave out updates that are not finite."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An update that waits for its gradients."""
+
+    step: int
+    rate: float
+    examples: Sequence[Example]
+    weights: dict[str, float]
+    """What each loss is divided by."""
+    fillers: int
+    seconds: float
+
+
+class Updates:
+    """The updates of a member, one after the other: `begin` one, make its gradients, `end` it."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.step = member.start
+        self.batches = member.batches
+        """Its budget falls where a device runs out of memory."""
+        self._lost = 0
+        self._learned = [parameter for _, parameter in member.model.learned()]
+
+    @property
+    def done(self) -> bool:
+        """Whether none is left."""
+        return self.step >= self.member.schedule.steps
+
+    def begin(self) -> Begun:
+        """The next update: its rate is set, its rows are chosen."""
+        began = time.perf_counter()
+        model, task, step = self.member.model, self.member.task, self.step
+        rate = self.member.schedule.apply(self.member.optimizer, step)
+        if not model.net.training:  # a look at the validation rows has left it so
+            model.train()
+        examples = self.batches.chosen(step)
+        return Begun(step, rate, examples, task.weights(examples), model.fillers, time.perf_counter() - began)
+
+    def end(self, begun: Begun, pieces: Sequence[Piece], losses: dict[str, Tensor], seconds: float) -> Updated:
+        """Take the update, whose gradients are there and took so many seconds; look at the validation rows where it is
+        time. Raises NotFinite, as `train` says."""
+        began = time.perf_counter()
+        member, model, step, batches = self.member, self.member.model, begun.step, self.batches
+        member.shape(step)
+        norm, *values = self._take(losses, any(begun.weights.values()))
+        lost = self._lost
+        lost = 0 if all(map(math.isfinite, (norm, *values))) else lost + 1
+        self._lost = lost
+        if lost and (not member.skip or lost == _IN_A_ROW):
+            raise NotFinite(step, rows=batches.places(step))
+        if not lost:
+            member.follow(step)
+        self.step = step + 1
+        seconds += begun.seconds + time.perf_counter() - began
+        looks = (step + 1) % member.every == 0 or self.done
+        return Updated(
+            step=step + 1,
+            losses={name: value for name, value in zip(losses, values, strict=True) if math.isfinite(value)},
+            grad_norm=norm if math.isfinite(norm) else None,
+            left_out=lost > 0,
+            learning_rate=begun.rate,
+            tokens=sum(example.count for example in begun.examples),
+            unit=begun.examples[0].unit,
+            padded=model.fillers - begun.fillers + _padding(pieces, model.layout),
+            labels=sum(begun.weights.values()),
+            seconds=seconds,
+            budget=batches.budget,
+            scores=member.evaluate() if looks else None,
+        )
+
+    def _take(self, losses: dict[str, Tensor], labelled: bool) -> list[float]:
+        """Move the weights, clipped, unless a number is not finite; drop the gradients. Their norm, and the losses."""
+        model, optimizer, learned = self.member.model, self.member.optimizer, self._learned
+        length = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
+        found = torch.stack([length.to(model.device, torch.float64), *losses.values()])
+        if labelled and clip(optimizer, found, self.member.schedule.clip):
+            optimizer.step()
+            model.spread()
+        optimizer.zero_grad(set_to_none=True)
+        numbers: list[float] = found.tolist()  # the one time in an update that the host waits for a device
+        return numbers
+
+
 def train(
     model: Model,
     task: Task,
@@ -95,66 +202,32 @@ def train(
     An update that is not finite touches no weight. It raises NotFinite; with `skip` it is left out, and the next is
     made, until as many as `_IN_A_ROW` were.
     """
-    lost = 0
-    learned = [parameter for _, parameter in model.learned()]
-    for step in range(start, schedule.steps):
+    member = Member(model, task, batches, optimizer, schedule, every, evaluate, start, shape, follow, skip)
+    updates = Updates(member)
+    while not updates.done:
+        begun = updates.begin()
         began = time.perf_counter()
-        rate = schedule.apply(optimizer, step)
-        if not model.net.training:  # a look at the validation rows has left it so
-            model.train()
-        fillers = model.fillers
-        examples = batches.chosen(step)
-        weights = task.weights(examples)
-        pieces, batches, losses = _gradients(model, task, batches, step, weights, ranks)
-        shape(step)
-        length = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
-        found = torch.stack([length.to(model.device, torch.float64), *losses.values()])
-        if any(weights.values()) and clip(optimizer, found, schedule.clip):
-            optimizer.step()
-            model.spread()
-        optimizer.zero_grad(set_to_none=True)
-        norm, *values = found.tolist()  # the one time in an update that the host waits for a device
-        lost = 0 if all(map(math.isfinite, (norm, *values))) else lost + 1
-        if lost and (not skip or lost == _IN_A_ROW):
-            raise NotFinite(step, rows=batches.places(step))
-        if not lost:
-            follow(step)
-        seconds = time.perf_counter() - began
-        looks = (step + 1) % every == 0 or step + 1 == schedule.steps
-        yield Updated(
-            step=step + 1,
-            losses={name: value for name, value in zip(losses, values, strict=True) if math.isfinite(value)},
-            grad_norm=norm if math.isfinite(norm) else None,
-            left_out=lost > 0,
-            learning_rate=rate,
-            tokens=sum(example.count for example in examples),
-            unit=examples[0].unit,
-            padded=model.fillers - fillers + _padding(pieces, model.layout),
-            labels=sum(weights.values()),
-            seconds=seconds,
-            budget=batches.budget,
-            scores=evaluate() if looks else None,
-        )
+        pieces, losses = _gradients(updates, begun, ranks)
+        yield updates.end(begun, pieces, losses, time.perf_counter() - began)
 
 
 def _padding(pieces: Sequence[Piece], layout: Literal["packed", "padded"]) -> int:
     return sum(padding([example.length for example in piece.examples], layout) for piece in pieces)
 
 
-def _gradients(
-    model: Model, task: Task, batches: Batches, step: int, weights: dict[str, float], ranks: Ranks
-) -> tuple[list[Piece], Batches, dict[str, Tensor]]:
+def _gradients(updates: Updates, begun: Begun, ranks: Ranks) -> tuple[list[Piece], dict[str, Tensor]]:
     """The gradients of an update, and its losses. A device that runs out of memory gets the same update in pieces half
     as large, from here on. Raises torch.OutOfMemoryError when a row alone does not fit."""
+    model, task = updates.member.model, updates.member.task
     while True:
-        pieces = batches.at(step, model.layout, ranks.count)
+        pieces = updates.batches.at(begun.step, model.layout, ranks.count)
         try:
-            return pieces, batches, accumulate(model, task, pieces, weights, ranks)
+            return pieces, accumulate(model, task, pieces, begun.weights, ranks)
         except torch.OutOfMemoryError:
             model.forget_gradients()
             if ranks.count > 1 or all(len(piece.examples) == 1 for piece in pieces):
                 raise  # the other processes wait for the sums of these pieces
         largest = max(sum(example.length for example in piece.examples) for piece in pieces)
-        batches = replace(batches, budget=max(min(batches.budget, largest) // 2, 1))
+        updates.batches = replace(updates.batches, budget=max(min(updates.batches.budget, largest) // 2, 1))
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
