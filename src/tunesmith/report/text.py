@@ -104,7 +104,7 @@ def _changed(found: Part | None) -> list[str]:
     if found["p"] is not None:
         said = (
             f"Against the base, {found['fixed']} rows became right and {found['broken']} wrong "
-            f"(p = {found['p']:.3f}, McNemar); {found['both_right']} stayed right, {found['both_wrong']} wrong.\n\n"
+            f"(p = {found['p']:.3f}); {found['both_right']} stayed right, {found['both_wrong']} wrong.\n\n"
         )
     table = [["", "asked", "the file says", "base", "tuned", "sure", "where"]]
     for row in _first(found["rows"]):
