@@ -66,7 +66,7 @@ def share_difference(first: tuple[float, int], second: tuple[float, int]) -> tup
     (a, n), (b, m) = ((hits + 1, rows + 2) for hits, rows in (first, second))
     error = math.sqrt(a / n * (1 - a / n) / n + b / m * (1 - b / m) / m)
     middle = a / n - b / m
-    return middle - SURE * error, middle + SURE * error, normal_p(middle, error)
+    return max(middle - SURE * error, -1.0), min(middle + SURE * error, 1.0), normal_p(middle, error)
 
 
 def corrected(found: Sequence[float]) -> list[float]:
