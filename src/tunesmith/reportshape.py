@@ -204,8 +204,8 @@ class Duplicates(Shape):
     rows: int
     score: ScoreShape
     """Of all rows."""
-    without: ScoreShape
-    """Without these."""
+    without: ScoreShape | None
+    """Without these; None where no scored row is left."""
 
 
 class Overfitting(Shape):

@@ -145,7 +145,9 @@ def apart(task: Task, metric: str, first: Measured, second: Measured) -> Apart:
     points = [_reduced(task, measured, metric) for measured in sets]
     difference = points[0] - points[1]
     values = [_values(task, measured, metric) for measured in sets]
-    if not first.groups and all(_is_share(v, point) for v, point in zip(values, points, strict=True)):
+    if not (first.groups or second.groups) and all(
+        _is_share(v, point) for v, point in zip(values, points, strict=True)
+    ):
         low, high, p = share_difference(*((float(v.sum()), len(v)) for v in values))
         return Apart(difference, low, high, p)
     error = math.hypot(*(_length(_pulls(task, measured)[metric]) for measured in sets))

@@ -191,10 +191,11 @@ def _overfitting(found: Part | None) -> list[str]:
             "by the untuned model too)."
         )
     if twice is not None:
-        lines.append(
-            f"{twice['rows']} rows of the verdict are training rows too: {number(twice['score']['value'])} with them, "
-            f"{number(twice['without']['value'])} without."
-        )
+        without = "and without them none is left" if twice["without"] is None else (
+            f"{number(twice['without']['value'])} without"
+        )  # fmt: skip
+        score = f"{number(twice['score']['value'])} with them, {without}"
+        lines.append(f"{twice['rows']} rows of the verdict are training rows too: {score}.")
     return ["## Overfitting\n\n" + " ".join(lines)]
 
 
