@@ -60,7 +60,7 @@ class Apart:
 
 def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, Score]:
     """Each score with its 95 % interval, and the rows it rests on: a bootstrap's over rows; of a plain share of rows,
-    the one of shares."""
+    the one of shares. One that is no number on these rows (the variance told of equal ones) is none."""
     summed = _summed(task, measured)
     points = {name: float(value) for name, value in task.reduce(_sums(summed, None)).items()}
     draws = task.reduce(_resampled(summed, repeats))
@@ -77,6 +77,8 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
     pulls = _pulls(task, summed)
     found = {}
     for name, point in points.items():
+        if not math.isfinite(point):
+            continue
         low, high = _interval(draws[name], point, pulls.get(name))
         if name in shares:
             low, high = map(float, share_interval(shares[name].sum(), len(shares[name])))
@@ -181,7 +183,7 @@ def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float6
     are known, point to. Those of a score that is no number do not count."""
     from scipy.special import ndtr, ndtri
 
-    known = draws[~np.isnan(draws)]
+    known = draws[np.isfinite(draws)]
     if not len(known):
         return point, point
     below = (np.sum(known < point) + 0.5 * np.sum(known == point)) / len(known)

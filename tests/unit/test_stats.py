@@ -13,6 +13,7 @@ from tunesmith.data.content import GROUP
 from tunesmith.metrics.measured import Measured
 from tunesmith.tasks.chat import Chat
 from tunesmith.tasks.text_classification import TextClassification
+from tunesmith.tasks.text_regression import TextRegression
 from tunesmith.train.evaluate import judge_answers, value_of
 
 Numbers = np.ndarray[Any, Any]
@@ -195,3 +196,11 @@ def simulated(labels: int, n: int, right: float, rng: np.random.Generator) -> tu
     shares = np.linspace(1, 4, labels) / np.linspace(1, 4, labels).sum()
     gold = rng.choice(labels, n, p=shares)
     return gold, np.where(rng.random(n) < right, gold, rng.choice(labels, n, p=shares))
+
+
+def test_a_score_that_is_no_number_is_none_and_the_others_are_told() -> None:
+    task = TextRegression(mean=0.0, deviation=1.0)
+    rows = [Row(k, {"text": "t", "label_number": 2.0}, "f", k) for k in range(30)]
+    found = stats.scores(task, judge_answers(task, rows, [{"value": k / 10} for k in range(30)]).measured)
+    assert "r2" not in found and found["mae"].value == pytest.approx(0.85)  # equal numbers have no variance
+    assert all(np.isfinite([score.value, score.low, score.high]).all() for score in found.values())

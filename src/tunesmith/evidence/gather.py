@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -91,7 +92,16 @@ def report(
     }
     made["headline_says"] = tables.verdict_line(made)
     made["advice"] = advice.look(_signs(run, case, prepared, made, watched))
-    return made
+    return {name: finite(part) for name, part in made.items()}
+
+
+def finite(value: Any) -> Any:
+    """The same without numbers that are none, or infinite: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kept(case: Case, before: Before) -> list[dict[str, Any]]:
@@ -155,7 +165,9 @@ def costs(
     """`seconds`, `peak_memory_bytes` and `cost` as far as they are known."""
     spent = {name: round(value, 3) for name, value in seconds.items()}
     looked = prepared.splits.rows
-    answered = sum(len(looked[name]) for name in {prepared.final_split, "validation"} if name in looked)
+    # A model that writes is asked few rows and scored by its loss on all: the time would be that of losses.
+    names = () if prepared.model.kind in ("causal-lm", "seq2seq-lm") else {prepared.final_split, "validation"}
+    answered = sum(len(looked[name]) for name in names if name in looked)
     gpus = torch.cuda.device_count() if prepared.model.device.type == "cuda" else 0
     found = cost.look(
         spent,
