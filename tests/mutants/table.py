@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from mutants import choice, disks, engine, files, learning, loss, packing, proofs, runs, saved, scores, shown, texts
+from mutants import (
+    choice,
+    disks,
+    engine,
+    evidence,
+    files,
+    learning,
+    loss,
+    packing,
+    proofs,
+    runs,
+    saved,
+    scores,
+    shown,
+    texts,
+)
 
 TRAPS = {
     "1.1": "mean of means under gradient accumulation",
@@ -60,5 +75,5 @@ TRAPS = {
 }
 """Defects that other tools shipped, as `section.row`."""
 
-_PARTS = (loss, packing, texts, learning, engine, scores, choice, runs, disks, saved, files, proofs, shown)
+_PARTS = (loss, packing, texts, learning, engine, scores, choice, runs, disks, saved, files, proofs, shown, evidence)
 MUTANTS = tuple(mutant for part in _PARTS for mutant in part.MUTANTS)

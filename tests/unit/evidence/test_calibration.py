@@ -1,6 +1,7 @@
 """Whether a confidence is the chance to be right: by hand, and where the truth is known because it was drawn."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import judged
+import tiny
+from tunesmith import recipefile, run
 from tunesmith.contracts import Row
 from tunesmith.data.content import GROUP
 from tunesmith.evidence import calibration
 from tunesmith.metrics.calibrating import tempered
 from tunesmith.tasks.text_classification import TextClassification
-from tunesmith.train.evaluate import judge_answers
+from tunesmith.train.evaluate import judge_answers, settle
 
 Numbers = np.ndarray[Any, Any]
 LOGITS = np.array([[2.0, 0.5, -1.0], [0.2, 0.1, 0.0], [-3.0, 4.0, 1.0], [1.0, 1.2, 5.0]])
@@ -136,3 +139,19 @@ def test_the_base_is_scored_by_its_own_confidences() -> None:
     without = replace(case.result, base_judged=None)
     assert calibration.look(replace(case, result=without))["base_error"] is None  # type: ignore[index]
     assert judge_answers(case.task, case.rows, list(case.tuned.values())).answers == case.tuned
+
+
+def test_the_temperature_is_that_of_the_validation_rows_and_of_no_others(encoder: Path, tmp_path: Path) -> None:
+    rows = tiny.write_csv(tmp_path / "rows.csv", tiny.label_rows(150))
+    values = tiny.recipe_values(
+        encoder, rows, tmp_path / "runs", method="full", evaluate__compare=False, evaluate__verify=False,
+        evaluate__evidence=False,
+    )  # fmt: skip
+    directory, prepared = run.begin(recipefile.build(values), None, [])
+    for _ in run.go(directory, prepared):
+        pass
+    said = directory.json("report/report")["calibration"]["temperature"]
+    raw: Any = replace(prepared.task, temperature=1.0)  # type: ignore[type-var]
+    fitted = {name: settle(prepared.model, raw, part).temperature for name, part in prepared.splits.rows.items()}
+    assert said == pytest.approx(fitted["validation"], abs=1e-6)
+    assert all(abs(said - fitted[name]) > 1e-3 for name in ("train", "test"))
