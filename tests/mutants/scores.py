@@ -219,7 +219,7 @@ MUTANTS = (
                 "    ends = bias + np.array([-1.0, 1.0])\n",
             ),
         ),
-        tests=(f"{_IN_STATS}::test_the_interval_is_that_of_resampling_rows_one_by_one",),
+        tests=(f"{_IN_STATS}::test_the_interval_is_that_of_resampling_rows_one_by_one[mean_row_loss]",),
     ),
     Mutant(
         name="test-not-paired",
