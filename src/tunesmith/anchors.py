@@ -49,6 +49,11 @@ def anchor(values: dict[str, Any], folder: Path) -> None:
             part[key] = _absolute(part[key], folder)
         elif isinstance(part, dict) and isinstance(part.get(key), list):
             part[key] = [_anchored(source, folder) for source in part[key]]
+    evaluate = values.get("evaluate")
+    groups = evaluate.get("fairness") if isinstance(evaluate, dict) else None
+    for asked in groups if isinstance(groups, list) else [groups]:
+        if isinstance(asked, dict) and isinstance(asked.get("data"), str):
+            asked["data"] = _absolute(asked["data"], folder)
     for key in ("model", "method"):
         if key in values:
             values[key] = _anchored_plugin(key, values[key], folder)

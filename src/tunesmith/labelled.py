@@ -53,6 +53,13 @@ def normalize(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: str(plain(values[name])) for name in ("text", "second") if name in values}
 
 
+def label_text(value: Any) -> str:
+    """A label as the tasks read it; empty where there is none."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
 def plain(value: Any) -> Any:
     """A number as the text that it was written as."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

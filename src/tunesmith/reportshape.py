@@ -54,7 +54,8 @@ class Changed(Shape):
     both_right: int
     both_wrong: int
     p: float | None
-    """Two-sided, that as many were fixed as broken (McNemar, mid-p); None where answers are not right or wrong."""
+    """Two-sided, that as many were fixed as broken (McNemar, mid-p; of rows in groups, by signs drawn at random). None
+    where answers are not right or wrong."""
     rows: list[ChangedRow]
     """Of each kind some: the surest first."""
 
@@ -205,8 +206,8 @@ class Duplicates(Shape):
     rows: int
     score: ScoreShape
     """Of all rows."""
-    without: ScoreShape
-    """Without these."""
+    without: ScoreShape | None
+    """Without these; None where no scored row is left."""
 
 
 class Overfitting(Shape):

@@ -9,6 +9,7 @@ randomization (Noreen 1989), with the chance of ties halved.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,8 @@ LEVEL = 0.05
 """p below which a difference counts as there."""
 _ORDERED = 200
 """Replicates of scores that need the order of rows, which cost more each."""
+_AT_ONCE = 2**23
+"""Counts of rows that are in memory together: a thousand draws of 100,000 rows would take most of a gigabyte."""
 _SEED = 20_261_121
 Counts = NDArray[np.float64]
 Outcome = Literal["helped", "hurt", "unclear"]
@@ -57,7 +60,7 @@ class Apart:
 
 def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, Score]:
     """Each score with its 95 % interval, and the rows it rests on: a bootstrap's over rows; of a plain share of rows,
-    the one of shares."""
+    the one of shares. One that is no number on these rows (the variance told of equal ones) is none."""
     summed = _summed(task, measured)
     points = {name: float(value) for name, value in task.reduce(_sums(summed, None)).items()}
     draws = task.reduce(_resampled(summed, repeats))
@@ -67,12 +70,15 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
         rows = next(measured.rows[name] for name in listed)
         ordered = task.order(listed, np.ones((1, len(rows))))
         points |= {name: float(value[0]) for name, value in ordered.items()}
-        draws |= task.order(listed, _draws(rows, measured.groups, min(repeats, _ORDERED)))
+        drawn = [task.order(listed, some) for some in _draws(rows, measured.groups, min(repeats, _ORDERED))]
+        draws |= {name: np.concatenate([part[name] for part in drawn]) for name in ordered}
         needed |= dict.fromkeys(ordered, len(rows))
     shares = {} if measured.groups else _shares(task, summed, points)
     pulls = _pulls(task, summed)
     found = {}
     for name, point in points.items():
+        if not math.isfinite(point):
+            continue
         low, high = _interval(draws[name], point, pulls.get(name))
         if name in shares:
             low, high = map(float, share_interval(shares[name].sum(), len(shares[name])))
@@ -141,7 +147,9 @@ def apart(task: Task, metric: str, first: Measured, second: Measured) -> Apart:
     points = [_reduced(task, measured, metric) for measured in sets]
     difference = points[0] - points[1]
     values = [_values(task, measured, metric) for measured in sets]
-    if not first.groups and all(_is_share(v, point) for v, point in zip(values, points, strict=True)):
+    if not (first.groups or second.groups) and all(
+        _is_share(v, point) for v, point in zip(values, points, strict=True)
+    ):
         low, high, p = share_difference(*((float(v.sum()), len(v)) for v in values))
         return Apart(difference, low, high, p)
     error = math.hypot(*(_length(_pulls(task, measured)[metric]) for measured in sets))
@@ -175,7 +183,7 @@ def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float6
     are known, point to. Those of a score that is no number do not count."""
     from scipy.special import ndtr, ndtri
 
-    known = draws[~np.isnan(draws)]
+    known = draws[np.isfinite(draws)]
     if not len(known):
         return point, point
     below = (np.sum(known < point) + 0.5 * np.sum(known == point)) / len(known)
@@ -197,8 +205,9 @@ def win_rate(base: Measured, tuned: Measured, repeats: int = REPEATS) -> Score |
     known = tokens > 0
     gain = (base.values["loss"] - tuned.values["loss"])[known, 0]
     wins = 0.5 * (1 + np.sign(gain))
-    spread = _draws(tuned.rows["tokens"][known], tuned.groups, repeats)
-    low, high = np.quantile(spread @ wins / spread.sum(1), [0.025, 0.975])
+    counted = np.stack([wins, np.ones(len(wins))], 1)
+    won, rows = drawn_sums(counted, tuned.rows["tokens"][known], tuned.groups, repeats).T
+    low, high = np.quantile(won / rows, [0.025, 0.975])
     return Score(float(wins.mean()), float(low), float(high), len(wins))
 
 
@@ -230,14 +239,31 @@ def _shares(task: Task, summed: Measured, points: dict[str, float]) -> dict[str,
     return found
 
 
+def rows_of(task: Task, measured: Measured, metric: str) -> NDArray[np.int64]:
+    """The ids of the rows that a score rests on. Raises KeyError where there is no such score."""
+    return measured.rows[_behind(task, _summed(task, measured), metric)[0]]
+
+
+def hits(task: Task, measured: Measured, metric: str) -> NDArray[np.float64] | None:
+    """Of each row that the score rests on, 1 where it is right and 0 where not; None where the score is no share of
+    rows that stand for themselves."""
+    summed = _summed(task, measured)
+    values = _values(task, summed, metric)
+    return values if not measured.groups and _is_share(values, _reduced(task, summed, metric)) else None
+
+
+def _behind(task: Task, measured: Measured, metric: str) -> list[str]:
+    """The measures that the metric is made of."""
+    for _, names in sorted(_alike(measured).items(), reverse=True):
+        if metric in task.reduce(_sums(measured.only(names), None)):
+            return names
+    raise KeyError(metric)
+
+
 def _values(task: Task, measured: Measured, metric: str) -> NDArray[np.float64]:
     """The metric of each row alone."""
-    for _, names in sorted(_alike(measured).items(), reverse=True):
-        with np.errstate(all="ignore"):
-            each = task.reduce(measured.only(names).values)
-        if metric in each:
-            return each[metric]
-    raise KeyError(metric)
+    with np.errstate(all="ignore"):
+        return task.reduce(measured.only(_behind(task, measured, metric)).values)[metric]
 
 
 def _is_share(values: NDArray[np.float64], score: float) -> bool:
@@ -259,22 +285,37 @@ def _sums(measured: Measured, weights: Counts | None) -> dict[str, NDArray[np.fl
     return {name: weights @ values for name, values in measured.values.items()}
 
 
+def drawn_sums(
+    values: NDArray[np.float64], rows: NDArray[np.int64], groups: dict[int, int], repeats: int = REPEATS
+) -> NDArray[np.float64]:
+    """Sums of values [rows, width] over rows drawn with replacement: [repeats, width]. Rows of a group are drawn
+    together. The draw depends on the number of rows (and on their groups) alone."""
+    return np.concatenate([counts @ values for counts in _draws(rows, groups, repeats)])
+
+
 def _resampled(measured: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
-    """Sums of measures over rows drawn with replacement: [repeats, width]. The draw depends on the number of rows (and
-    on their groups) alone, so two systems on the same rows are resampled alike."""
-    counts: dict[int, Counts] = {}
-    for rows in measured.rows.values():
-        if len(rows) not in counts:
-            counts[len(rows)] = _draws(rows, measured.groups, repeats)
-    return {name: counts[len(measured.rows[name])] @ values for name, values in measured.values.items()}
+    """Sums of measures over drawn rows: [repeats, width]. Two systems on the same rows are resampled alike."""
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in measured.rows}
+    for names in _alike(measured).values():
+        for counts in _draws(measured.rows[names[0]], measured.groups, repeats):
+            for name in names:
+                found[name].append(counts @ measured.values[name])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _draws(rows: NDArray[np.int64], groups: dict[int, int], repeats: int) -> Counts:
-    """How often each of these rows is drawn [repeats, n]; those of a group are drawn together."""
+def _draws(rows: NDArray[np.int64], groups: dict[int, int], repeats: int) -> Iterator[Counts]:
+    """How often each of these rows is drawn [some of the repeats, n]; those of a group are drawn together."""
     rng = np.random.default_rng((_SEED, len(rows)))
     number, n = _together(rows, groups)
-    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=repeats).astype(np.float64)
-    return counts if number is None else counts[:, number]
+    for some in _parts(repeats, len(rows)):
+        counts = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(some)]).astype(np.float64)
+        yield counts if number is None else counts[:, number]
+
+
+def _parts(repeats: int, rows: int) -> Iterator[int]:
+    """Repeats, cut so that counts of so many rows fit in memory."""
+    most = max(_AT_ONCE // max(rows, 1), 1)
+    yield from (min(most, repeats - done) for done in range(0, repeats, most))
 
 
 def _together(rows: NDArray[np.int64], groups: dict[int, int]) -> tuple[NDArray[np.int64] | None, int]:
@@ -287,18 +328,17 @@ def _together(rows: NDArray[np.int64], groups: dict[int, int]) -> tuple[NDArray[
 
 def _swapped(task: Task, base: Measured, tuned: Measured, metric: str, repeats: int) -> NDArray[np.float64]:
     """Differences under the hypothesis that the two systems are one: each row's measures change sides at random."""
-    first: dict[str, NDArray[np.float64]] = {}
-    second: dict[str, NDArray[np.float64]] = {}
-    coins: dict[int, Counts] = {}
-    for name, a in base.values.items():
-        b = tuned.values[name]
-        n = len(a)
-        if n not in coins:
-            number, count = _together(base.rows[name], base.groups)
-            drawn = np.random.default_rng((_SEED, n, 1)).integers(0, 2, size=(repeats, count)).astype(np.float64)
-            coins[n] = drawn if number is None else drawn[:, number]
-        moved = coins[n] @ (b - a)
-        first[name] = a.sum(0) + moved
-        second[name] = b.sum(0) - moved
+    moved: dict[str, list[NDArray[np.float64]]] = {name: [] for name in base.rows}
+    for n, names in _alike(base).items():
+        rng = np.random.default_rng((_SEED, n, 1))
+        number, count = _together(base.rows[names[0]], base.groups)
+        for some in _parts(repeats, n):
+            drawn = rng.integers(0, 2, size=(some, count)).astype(np.float64)
+            coins = drawn if number is None else drawn[:, number]
+            for name in names:
+                moved[name].append(coins @ (tuned.values[name] - base.values[name]))
+    sums = {name: np.concatenate(parts) for name, parts in moved.items()}
+    first = {name: base.values[name].sum(0) + sums[name] for name in sums}
+    second = {name: tuned.values[name].sum(0) - sums[name] for name in sums}
     swapped: NDArray[np.float64] = task.reduce(second)[metric] - task.reduce(first)[metric]
     return swapped

@@ -219,7 +219,7 @@ MUTANTS = (
                 "    ends = bias + np.array([-1.0, 1.0])\n",
             ),
         ),
-        tests=(f"{_IN_STATS}::test_the_interval_is_that_of_resampling_rows_one_by_one",),
+        tests=(f"{_IN_STATS}::test_the_interval_is_that_of_resampling_rows_one_by_one[mean_row_loss]",),
     ),
     Mutant(
         name="test-not-paired",
@@ -228,10 +228,8 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "        moved = coins[n] @ (b - a)\n"
-                "        first[name] = a.sum(0) + moved\n"
-                "        second[name] = b.sum(0) - moved\n",
-                "        first[name] = coins[n] @ a * 2\n        second[name] = coins[n] @ b * 2\n",
+                "coins @ (tuned.values[name] - base.values[name])",
+                "coins @ (rng.permutation(tuned.values[name]) - base.values[name])",
             ),
         ),
         tests=(f"{_IN_STATS}::test_a_clear_gain_helped_a_clear_loss_hurt_and_the_same_is_unclear",),

@@ -6,6 +6,7 @@ from mutants import (
     choice,
     disks,
     engine,
+    evidence,
     files,
     learning,
     loss,
@@ -90,6 +91,7 @@ _PARTS = (
     files,
     proofs,
     shown,
+    evidence,
     searches,
     together,
 )

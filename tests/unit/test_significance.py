@@ -82,3 +82,11 @@ def test_a_difference_without_an_error_is_sure_and_none_is_none() -> None:
     assert significance.normal_p(0.0, 0.0) == 1.0
     assert significance.normal_p(0.1, 0.0) == 0.0
     assert significance.normal_p(1.96, 1.0) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_signs_that_are_drawn_at_random_tell_what_mcnemar_tells_of_single_rows() -> None:
+    for fixed, broken in ((9, 2), (4, 3), (12, 0)):
+        exact = float(significance.mcnemar(fixed, broken))
+        assert significance.flipped([1] * fixed + [-1] * broken + [0] * 5) == pytest.approx(exact, abs=0.02)
+    assert significance.flipped([]) == significance.flipped([0, 0]) == significance.flipped([2, -2]) == 1.0
+    assert significance.flipped([100]) > 0.4  # one group tells nothing, however large

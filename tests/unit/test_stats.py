@@ -13,6 +13,7 @@ from tunesmith.data.content import GROUP
 from tunesmith.metrics.measured import Measured
 from tunesmith.tasks.chat import Chat
 from tunesmith.tasks.text_classification import TextClassification
+from tunesmith.tasks.text_regression import TextRegression
 from tunesmith.train.evaluate import judge_answers, value_of
 
 Numbers = np.ndarray[Any, Any]
@@ -50,16 +51,19 @@ def test_a_label_never_seen_in_training_is_counted_wrong_and_not_left_out() -> N
     assert values["macro_f1"] == pytest.approx(f1_score(["a", "b", "z"], ["a", "b", "a"], average="macro"))
 
 
-def test_the_interval_is_that_of_resampling_rows_one_by_one() -> None:
+@pytest.mark.parametrize("metric", ["accuracy", "mean_row_loss"])
+def test_the_interval_is_that_of_resampling_rows_one_by_one(metric: str) -> None:
     gold, guess = random_pair(80, 0.7, 5)
-    found = stats.scores(TASK, judged(gold, guess), repeats=4000)["accuracy"]
+    found = stats.scores(TASK, judged(gold, guess), repeats=4000)[metric]
     rng = np.random.default_rng(9)
     hits = np.array([g == p for g, p in zip(gold, guess, strict=True)])
-    plain = [hits[rng.integers(0, 80, 80)].mean() for _ in range(4000)]
+    each = hits if metric == "accuracy" else -np.log(np.where(hits, 0.8, 0.1))
+    plain = [each[rng.integers(0, 80, 80)].mean() for _ in range(4000)]
     low, high = np.quantile(plain, [0.025, 0.975])
-    assert found.value == pytest.approx(hits.mean())
-    assert found.low == pytest.approx(low, abs=0.013)
-    assert found.high == pytest.approx(high, abs=0.013)
+    near = 0.013 if metric == "accuracy" else 0.03
+    assert found.value == pytest.approx(each.mean())
+    assert found.low == pytest.approx(low, abs=near)
+    assert found.high == pytest.approx(high, abs=near)
     assert found.n == 80
 
 
@@ -195,3 +199,11 @@ def simulated(labels: int, n: int, right: float, rng: np.random.Generator) -> tu
     shares = np.linspace(1, 4, labels) / np.linspace(1, 4, labels).sum()
     gold = rng.choice(labels, n, p=shares)
     return gold, np.where(rng.random(n) < right, gold, rng.choice(labels, n, p=shares))
+
+
+def test_a_score_that_is_no_number_is_none_and_the_others_are_told() -> None:
+    task = TextRegression(mean=0.0, deviation=1.0)
+    rows = [Row(k, {"text": "t", "label_number": 2.0}, "f", k) for k in range(30)]
+    found = stats.scores(task, judge_answers(task, rows, [{"value": k / 10} for k in range(30)]).measured)
+    assert "r2" not in found and found["mae"].value == pytest.approx(0.85)  # equal numbers have no variance
+    assert all(np.isfinite([score.value, score.low, score.high]).all() for score in found.values())

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.doctor.finding import Finding
+from tunesmith.errors import RecipeError
 from tunesmith.recipe import Recipe
+from tunesmith.recipefile import build
 from tunesmith.report.tables import number
 
 MOST = 5
 _RISE = 0.003
 """What a score must still gain between two looks to be rising, as a share of itself."""
 _FALL = 0.01
+_DROPOUT = 0.2
 _GAP = 0.05
 """What a model must surely be better on training rows for it to have overfitted, as a share of the score there."""
 _RARE = 0.2
@@ -38,18 +42,40 @@ class Signs:
     """Most tokens of an answer."""
     cut: float
     """Share of the answers that were cut at the limit."""
+    higher: bool
+    """Whether more is better, of the score that picks the checkpoint."""
+    context: int | None
+    """Tokens that the model reads at most; None of one that reads no texts."""
+    task: str | None = None
+    """Its name, where the recipe left it to be found: then a change of one of its options must say it too."""
 
     @property
     def looks(self) -> list[tuple[int, float]]:
-        """Update and score of every look at the validation rows."""
-        curves = self.report["curves"]
-        return [(look["step"], look["scores"][curves["watched"]]) for look in curves["looks"]]
+        """Update and score of every look at the validation rows where that was a number."""
+        watched, looks = self.report["curves"]["watched"], self.report["curves"]["looks"]
+        return [(look["step"], look["scores"][watched]) for look in looks if watched in look["scores"]]
 
 
 def look(signs: Signs) -> list[Found]:
-    """See reportshape.Advice."""
-    found = [made for rule in _RULES if (made := rule(signs)) is not None]
-    return found[:MOST]
+    """See reportshape.Advice. Where two would change a key, the weightier does."""
+    found = [made for rule in _RULES if (made := rule(signs)) is not None][:MOST]
+    taken: set[str] = set()
+    for one in found:
+        change = {key: value for key, value in one["change"].items() if key not in taken}
+        taken |= change.keys()
+        asks = signs.task is not None and any(key.startswith("task.") for key in change)
+        one["change"] = {"task.name": signs.task, **change} if asks else change
+    return found
+
+
+def _parses(signs: Signs, **change: Any) -> bool:
+    """Whether the recipe takes the change beside all that it says."""
+    said = tuple(f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in change.items())
+    try:
+        build(signs.recipe.model_dump(mode="json"), said)
+    except RecipeError:
+        return False
+    return True
 
 
 def _advice(sign: str, do: str, **change: Any) -> Found:
@@ -71,7 +97,11 @@ def _hurt(signs: Signs) -> Found | None:
 def _leaked(signs: Signs) -> Found | None:
     overfitting = signs.report["overfitting"]
     twice = overfitting and overfitting["duplicates"]
-    if not twice or abs(twice["score"]["value"] - twice["without"]["value"]) < 0.002:
+    if not twice:
+        return None
+    if twice["without"] is None:
+        return _advice("all rows of the verdict are training rows too: nothing is known of others", "take other rows")
+    if abs(twice["score"]["value"] - twice["without"]["value"]) < 0.002:
         return None
     return _advice(
         f"{twice['rows']} rows of the verdict are training rows too: the score is {number(twice['score']['value'])} "
@@ -85,7 +115,7 @@ def _rising(signs: Signs) -> Found | None:
     if len(looks) < 2 or (overfitting and overfitting["best_step"] != overfitting["last_step"]):
         return None
     (_, before), (_, last) = looks[-2:]
-    if abs(last - before) <= _RISE * abs(before):
+    if (last - before) * (1 if signs.higher else -1) <= _RISE * abs(before):
         return None
     more = {"train__steps": signs.recipe.train.steps * 2} if signs.recipe.train.steps else {
         "train__epochs": signs.recipe.train.epochs * 2
@@ -101,6 +131,8 @@ def _rising(signs: Signs) -> Found | None:
 def _passed(signs: Signs) -> Found | None:
     looks, overfitting = dict(signs.looks), signs.report["overfitting"]
     if not overfitting or overfitting["best_step"] > 0.7 * overfitting["last_step"] or len(looks) < 3:
+        return None
+    if signs.recipe.evaluate.early_stopping is not None:
         return None
     best, last = looks.get(overfitting["best_step"]), looks.get(overfitting["last_step"])
     if best is None or last is None or abs(best - last) < _FALL * abs(best):
@@ -121,20 +153,24 @@ def _gap(signs: Signs) -> Found | None:
         f"{overfitting['metric']} is {number(overfitting['train']['value'])} on training rows and "
         f"{number(overfitting['unseen']['value'])} on unseen ones"
     )
-    if "smoothing" in signs.options and not signs.report["curves"]["watched"].endswith("loss"):
-        return _advice(
-            sign, "hold it back: smooth the labels, and drop out more", task__smoothing=0.1, model__dropout=0.2
-        )
-    return _advice(sign, "hold it back: drop out more, or learn fewer weights", model__dropout=0.2)
+    more = {} if (signs.recipe.model.dropout or 0.0) >= _DROPOUT else {"model__dropout": _DROPOUT}
+    smooth = {"task__smoothing": 0.1, **more}
+    task = signs.recipe.task
+    smoothed = "smoothing" not in signs.options or bool(task and task.options().get("smoothing"))
+    if not smoothed and not signs.report["curves"]["watched"].endswith("loss") and _parses(signs, **smooth):
+        return _advice(sign, "hold it back: smooth the labels" + (", and drop out more" if more else ""), **smooth)
+    return _advice(sign, f"hold it back: {'drop out more, or ' if more else ''}learn fewer weights", **more)
 
 
 def _slow(signs: Signs) -> Found | None:
     losses, verdict = signs.report["curves"]["losses"], signs.report["verdict"]
-    if len(losses) < 20 or (verdict and verdict["outcome"] == "helped"):
+    if len(losses) < 20 or (verdict and verdict["outcome"] != "unclear"):
+        return None
+    if any(one["outcome"] == "lost" for one in signs.report["kept"]):  # it moved enough to forget
         return None
     part = max(len(losses) // 10, 3)
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
-    if last < 0.9 * first:
+    if last < 0.9 * first or first <= 0:
         return None
     return _advice(
         f"the training loss hardly fell ({number(first)} to {number(last)})",
@@ -144,10 +180,12 @@ def _slow(signs: Signs) -> Found | None:
 
 
 def _rare(signs: Signs) -> Found | None:
-    if not signs.shares or "balance" not in signs.options:
+    if not signs.shares or "balance" not in signs.options or not _parses(signs, task__balance="weights"):
+        return None
+    if signs.recipe.task is not None and signs.recipe.task.options().get("balance", "none") != "none":
         return None
     usual = 1 / len(signs.shares)
-    labels = signs.report["labels"]
+    labels = [one for one in signs.report["labels"] if one["n"]]
     mean = sum(one["recall"] for one in labels) / max(len(labels), 1)
     weak = [
         one for one in labels if signs.shares.get(one["label"], usual) < _RARE * usual and one["recall"] < 0.7 * mean
@@ -179,8 +217,8 @@ def _truncated(signs: Signs) -> Found | None:
         return None
     room = signs.recipe.data.max_tokens
     sign = f"{found.count} of {found.of} {found.split} rows did not fit the model and were cut"
-    if room is not None:
-        return _advice(sign, "read more of them", data__max_tokens=2 * room)
+    if room is not None and signs.context is not None and room < signs.context:
+        return _advice(sign, "read more of them", data__max_tokens=min(2 * room, signs.context))
     return _advice(sign, "take a model that reads more at once, or shorten the rows")
 
 
@@ -220,11 +258,12 @@ def _heart(signs: Signs) -> Found | None:
     known = overfitting and overfitting["memorised"]
     if not known or known["exact"] - known["base_exact"] < 1:
         return None
-    return _advice(
-        f"{known['exact'] - known['base_exact']} of {known['tried']} training rows are written by heart",
-        "remove rows that stand there several times (`tunesmith check`), and train for fewer epochs",
-        train__epochs=max(1.0, round(signs.recipe.train.epochs / 2, 2)),
-    )
+    sign = f"{known['exact'] - known['base_exact']} of {known['tried']} training rows are written by heart"
+    remove, train = "remove rows that stand there several times (`tunesmith check`)", signs.recipe.train
+    if _rising(signs) is not None or train.steps == 1:
+        return _advice(sign, remove)
+    less = {"train__steps": train.steps // 2} if train.steps else {"train__epochs": train.epochs / 2}
+    return _advice(sign, f"{remove}, and train for fewer epochs", **less)
 
 
 def _weak_slice(signs: Signs) -> Found | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith import stats
 from tunesmith.contracts import Answer
 from tunesmith.evidence.case import Case
 from tunesmith.metrics.measured import Score
@@ -27,16 +28,18 @@ def look(case: Case) -> dict[str, Any] | None:
     if not case.task.classes() or not case.sure:
         return None
     sure, right = pairs(case, case.tuned)
+    numbers = case.result.tuned.measured.groups
+    groups = {k: numbers[row.id] for k, row in enumerate(case.rows)} if numbers else None
     temperature = getattr(case.task, "temperature", None)
     raw = None
     if temperature is not None:
-        raw = error(np.array([_raw(case.tuned[row.id], temperature) for row in case.rows]), right)
+        raw = error(np.array([_raw(case.tuned[row.id], temperature) for row in case.rows]), right, groups)
     return {
         "bins": bins(sure, right),
-        "error": asdict(error(sure, right)),
+        "error": asdict(error(sure, right, groups)),
         "raw_error": None if raw is None else asdict(raw),
         "temperature": temperature,
-        "base_error": asdict(error(*pairs(case, case.base))) if case.base else None,
+        "base_error": asdict(error(*pairs(case, case.base), groups)) if case.base else None,
         "coverage": coverage(sure, right),
     }
 
@@ -76,16 +79,33 @@ def bins(sure: Numbers, right: Numbers) -> list[dict[str, Any]]:
     return made
 
 
-def error(sure: Numbers, right: Numbers) -> Score:
-    """The mean over rows of what confidence and accuracy of their bin differ by, with its bootstrap interval. Few rows
-    a bin raise it: it is not 0 for a model that is right as often as it says."""
+def error(sure: Numbers, right: Numbers, groups: Mapping[int, int] | None = None) -> Score:
+    """The mean over rows of what confidence and accuracy of their bin differ by. Chance alone raises it, the more so
+    the fewer rows a bin has, and in a bootstrap once more. So replicates are shifted by what they are too high on
+    average, and the interval begins at 0 where a model that is right as often as it says would show as much in one
+    sample of twenty (consistency: Bröcker and Smith 2007). `groups` numbers the group that each row is drawn with."""
     place = _places(sure)
-    gaps = np.zeros((len(sure), BINS))
-    gaps[np.arange(len(sure)), place] = sure - right
     n = len(sure)
-    counts = np.random.default_rng((_SEED, n)).multinomial(n, np.full(n, 1 / n), size=_REPEATS)
-    low, high = np.quantile(np.abs(counts @ gaps).sum(1) / n, [0.025, 0.975])
-    return Score(float(np.abs(gaps.sum(0)).sum() / n), float(low), float(high), n)
+    gaps = np.zeros((n, BINS))
+    gaps[np.arange(n), place] = sure - right
+    value = float(np.abs(gaps.sum(0)).sum() / n)
+    drawn = np.abs(stats.drawn_sums(gaps, np.arange(n), dict(groups or {}))).sum(1) / n
+    low, high = np.quantile(drawn, [0.025, 0.975]) - (drawn.mean() - value)
+    if value <= _by_chance(sure, place, groups):
+        low = 0.0
+    return Score(value, float(np.clip(low, 0.0, value)), float(np.clip(high, value, max(value, 1.0))), n)
+
+
+def _by_chance(sure: Numbers, place: NDArray[np.int64], groups: Mapping[int, int] | None) -> float:
+    """The error that true confidences stay below in nineteen samples of twenty: what a bin is off by is then a normal
+    number. Rows of a group are right or wrong together, at worst."""
+    each = np.sqrt(sure * (1 - sure))
+    number = np.arange(len(sure)) if not groups else np.array([groups[k] for k in range(len(sure))])
+    summed = np.zeros((number.max() + 1, BINS))
+    np.add.at(summed, (number, place), each)
+    spread = np.sqrt((summed**2).sum(0))
+    drawn = np.abs(np.random.default_rng(_SEED).normal(size=(_REPEATS, BINS)) * spread).sum(1)
+    return float(np.quantile(drawn, 0.95) / len(sure))
 
 
 def coverage(sure: Numbers, right: Numbers) -> list[dict[str, float]]:

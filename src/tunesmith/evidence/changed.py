@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.contracts import Row
 from tunesmith.evidence.case import Case
-from tunesmith.significance import mcnemar
+from tunesmith.significance import flipped, mcnemar
 
 EACH = 40
 """Rows of each kind that are shown."""
@@ -29,9 +30,19 @@ def look(case: Case) -> dict[str, Any] | None:
         "broken": counts["broken"],
         "both_right": counts["both right"],
         "both_wrong": counts["both wrong"],
-        "p": float(mcnemar(counts["broken"], counts["fixed"])) if known else None,
+        "p": _p(case, kinds["fixed"], kinds["broken"]) if known else None,
         "rows": [shown(case, row, kind) for kind, rows in kinds.items() for row in _surest(case, rows)],
     }
+
+
+def _p(case: Case, fixed: Sequence[Row], broken: Sequence[Row]) -> float:
+    """That as many were fixed as broken; rows of a group change sides together."""
+    groups = case.result.tuned.measured.groups
+    if not groups:
+        return float(mcnemar(len(broken), len(fixed)))
+    gains: Counter[int] = Counter(groups[row.id] for row in fixed)
+    gains.subtract(groups[row.id] for row in broken)
+    return flipped([gain for _, gain in sorted(gains.items())])
 
 
 def _kind(case: Case, row: Row) -> str:

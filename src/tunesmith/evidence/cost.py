@@ -22,7 +22,8 @@ def look(
     rate: float | None,
     answered: tuple[int, float],
 ) -> dict[str, Any]:
-    """See reportshape.Cost. `machine` is threads and GPUs, `rate` money an hour, `answered` rows and seconds."""
+    """See reportshape.Cost. `machine` is threads and GPUs, `rate` money an hour, `answered` rows and seconds: no rows
+    where most were not answered."""
     threads, gpus = machine
     total = sum(seconds.values())
     watts = gpus * _WATTS_A_GPU + threads * _WATTS_A_THREAD
@@ -39,7 +40,7 @@ def look(
         "energy": f"assumed, not measured: {said} for {total:,.0f} s",
         "money": None if rate is None else rate * total / 3600,
         "rate": rate,
-        "rows_per_second": rows / spent if spent > 0 else None,
+        "rows_per_second": rows / spent if rows and spent > 0 else None,
         "per_1000_rows": 1000 * spent / rows if rows else None,
     }
 

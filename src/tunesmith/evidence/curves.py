@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,5 +27,5 @@ def look(updates: Mapping[int, Updated], watched: str) -> dict[str, Any]:
 
 
 def _known(scores: Mapping[str, float]) -> dict[str, float]:
-    """Without those that are no number, which JSON has no word for."""
-    return {name: value for name, value in scores.items() if value == value}
+    """Without those that are no finite number, which JSON has no word for."""
+    return {name: value for name, value in scores.items() if math.isfinite(value)}

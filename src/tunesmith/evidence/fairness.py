@@ -18,6 +18,7 @@ from tunesmith.data.read import Batch, read_batches, refuse_bad
 from tunesmith.errors import DataError, RecipeError, did_you_mean
 from tunesmith.evaluating import Fairness
 from tunesmith.evidence.case import Case
+from tunesmith.labelled import label_text
 from tunesmith.metrics.measured import Score
 from tunesmith.recipe import Recipe
 from tunesmith.significance import corrected, share_difference, share_interval
@@ -92,8 +93,10 @@ def _one(case: Case, asked: Fairness) -> dict[str, Any]:
 
 
 def _innocent(row: Row, asked: Fairness) -> bool:
-    """Whether a row should not be given a positive label."""
-    gold = str(row.values.get(_GOLD, row.values.get("label")))
+    """Whether a row should not be given a positive label; one that says nothing of it is none."""
+    gold = label_text(row.values.get(_GOLD, row.values.get("label")))
+    if not gold:
+        return False
     return gold in asked.innocent if asked.innocent else gold not in asked.positive
 
 
@@ -136,10 +139,15 @@ def _rate(hit: int, n: int) -> Score:
 
 
 def _spread(hits: Sequence[tuple[int, int]]) -> Score:
-    """Highest rate minus lowest, with its bootstrap interval. Chance alone makes it more than 0."""
+    """Highest rate minus lowest. Chance alone makes it more than 0, and in replicates once more. So these (of rates
+    from their posteriors, Jeffreys') are shifted by what they are too high on average, and the interval begins at 0
+    where equal rates would show as much in one sample of twenty."""
     rng = np.random.default_rng(_SEED)
     counts, sizes = np.array(hits, np.float64).T
-    drawn = rng.binomial(sizes.astype(int), counts / sizes, (_REPEATS, len(hits))) / sizes
-    low, high = np.quantile(np.ptp(drawn, axis=1), [0.025, 0.975])
-    rates = counts / sizes
-    return Score(float(np.ptp(rates)), float(low), float(high), int(sizes.sum()))
+    value = float(np.ptp(counts / sizes))
+    drawn = np.ptp(rng.beta(counts + 0.5, sizes - counts + 0.5, (_REPEATS, len(hits))), axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975]) - (drawn.mean() - value)
+    even = rng.binomial(sizes.astype(int), counts.sum() / sizes.sum(), (_REPEATS, len(hits))) / sizes
+    if value <= np.quantile(np.ptp(even, axis=1), 0.95):
+        low = 0.0
+    return Score(value, float(np.clip(low, 0.0, value)), float(np.clip(high, value, 1.0)), int(sizes.sum()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+import yaml
 
-from tunesmith.contracts import Row, Task
+from tunesmith.contracts import Metric, Row, Task
 from tunesmith.evidence import (
     advice,
     calibration,
@@ -65,7 +67,7 @@ def report(
     found_labels, confusion = labels.look(case)
     updates, plan = run.updates(), run.json("plan")
     looks = [updated.scores for updated in updates.values() if updated.scores]
-    watched = prepared.task.watched(looks[-1]).name if looks else case.metric.name
+    watched = prepared.task.watched(looks[-1]) if looks else case.metric
     closer = prepared.recipe.evaluate.evidence
     made: dict[str, Any] = {
         **summed,
@@ -80,7 +82,7 @@ def report(
         "fairness": fairness.look(case),
         "kept": _kept(case, before) if closer else [],
         "overfitting": _overfitting(case, before, progress) if closer else None,
-        "curves": curves.look(updates, watched),
+        "curves": curves.look(updates, watched.name),
         "scaling": None,
         "models": [],
         "settings": _settings(prepared, progress, plan),
@@ -89,8 +91,17 @@ def report(
         "advice": [],
     }
     made["headline_says"] = tables.verdict_line(made)
-    made["advice"] = advice.look(_signs(case, prepared, made, plan))
-    return made
+    made["advice"] = advice.look(_signs(run, case, prepared, made, watched))
+    return {name: finite(part) for name, part in made.items()}
+
+
+def finite(value: Any) -> Any:
+    """The same without numbers that are none, or infinite: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kept(case: Case, before: Before) -> list[dict[str, Any]]:
@@ -126,19 +137,25 @@ def _settings(prepared: Prepared, progress: Progress, plan: Mapping[str, Any]) -
     }
 
 
-def _signs(case: Case, prepared: Prepared, made: Mapping[str, Any], plan: Mapping[str, Any]) -> advice.Signs:
-    task = case.task
+def _signs(run: RunDir, case: Case, prepared: Prepared, made: Mapping[str, Any], watched: Metric) -> advice.Signs:
+    task, model = case.task, case.model
     answers = list(case.tuned.values())
     classes = task.classes()
+    options = frozenset(one.name for one in fields(task) if one.metadata.get("option", True))  # type: ignore[arg-type]
+    written = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8-sig"))
+    assert prepared.recipe.task is not None
     return advice.Signs(
         report=made,
         recipe=prepared.recipe,
         findings=tuple(prepared.findings or ()),
-        learning_rate=plan["learning_rate"],
+        learning_rate=made["settings"]["learning_rate"],
         shares=dict(zip(classes, getattr(task, "shares", ()), strict=True)) if classes else {},
-        options=frozenset(one.name for one in fields(task) if one.metadata.get("option", True)),  # type: ignore[arg-type]
+        options=options - {"smoothing"} if model.kind == "span-classifier" else options,
         room=getattr(task, "max_new_tokens", None),
         cut=sum(answer.get("ended") is False for answer in answers) / len(answers) if answers else 0.0,
+        higher=watched.higher_is_better,
+        context=None if model.family == "vision" else model.text.limit,
+        task=None if "task" in written else prepared.recipe.task.name,
     )
 
 
@@ -148,7 +165,9 @@ def costs(
     """`seconds`, `peak_memory_bytes` and `cost` as far as they are known."""
     spent = {name: round(value, 3) for name, value in seconds.items()}
     looked = prepared.splits.rows
-    answered = sum(len(looked[name]) for name in {prepared.final_split, "validation"} if name in looked)
+    # A model that writes is asked few rows and scored by its loss on all: the time would be that of losses.
+    names = () if prepared.model.kind in ("causal-lm", "seq2seq-lm") else {prepared.final_split, "validation"}
+    answered = sum(len(looked[name]) for name in names if name in looked)
     gpus = torch.cuda.device_count() if prepared.model.device.type == "cuda" else 0
     found = cost.look(
         spent,

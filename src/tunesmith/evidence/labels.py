@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +18,11 @@ def look(case: Case) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """See reportshape.LabelShape and Confusion."""
     labels = case.task.classes()
     if labels:
-        now = counts(case, labels, case.tuned)
-        before = counts(case, labels, case.base) if case.base else None
-        each = [_of_counts(table) for table in (now, before) if table is not None]
-        found = [_label(name, each[0][k], each[1][k] if before is not None else None) for k, name in enumerate(labels)]
-        return found, {"labels": list(labels), "counts": now.astype(int).tolist()}
+        table = counts(case, labels, case.tuned)
+        now = _of_counts(case, labels, case.tuned, table)
+        before = _of_counts(case, labels, case.base, counts(case, labels, case.base)) if case.base else None
+        found = [_label(name, now[k], before[k] if before is not None else None) for k, name in enumerate(labels)]
+        return found, {"labels": list(labels), "counts": table.astype(int).tolist()}
     names = case.task.counted()
     if not names:
         return [], None
@@ -45,8 +46,12 @@ Rates = tuple[float, float, float]
 """How often it occurs, is given, and both."""
 
 
-def _of_counts(table: NDArray[np.float64]) -> list[Rates]:
-    return [(float(table[k].sum()), float(table[:, k].sum()), float(table[k, k])) for k in range(len(table))]
+def _of_counts(
+    case: Case, labels: Sequence[str], answers: Mapping[int, Answer], table: NDArray[np.float64]
+) -> list[Rates]:
+    """A row of a label that training never saw is given one all the same, wrongly."""
+    given = Counter(answers[row.id]["label"] for row in case.rows if row.id in answers)
+    return [(float(table[k].sum()), float(given[name]), float(table[k, k])) for k, name in enumerate(labels)]
 
 
 def _of_measures(measured: Measured) -> list[Rates]:

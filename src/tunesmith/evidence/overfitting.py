@@ -105,8 +105,9 @@ def _places(example: Example) -> list[int]:
 
 
 def _memorised(case: Case, now: Heart, before: Heart) -> dict[str, Any] | None:
-    """See reportshape.Memorised: rows that the untuned model writes too are no news of this run."""
-    if not now:
+    """See reportshape.Memorised: rows that the untuned model writes too are no news of this run. None where that is not
+    known."""
+    if not now or not before:
         return None
     rows = {row.id: row for row in tried(case.train)}
     known = [rows[row] for row, exact in now.items() if exact]
@@ -136,8 +137,9 @@ def _duplicates(case: Case, metric: str) -> dict[str, Any] | None:
     """Rows of the verdict that are training rows too: what the model reads of them is the same."""
     ids = case.ids(case.rows)
     twice = np.isin(contents(case.rows), contents(case.train))
-    if not twice.any() or twice.all():
+    if not twice.any():
         return None
-    without = stats.scores(case.task, case.result.tuned.measured.of(ids[~twice])).get(metric)
+    others = case.result.tuned.measured.of(ids[~twice])
+    without = stats.scores(case.task, others).get(metric) if others.rows else None
     score = case.result.scores[case.result.split][metric]
-    return None if without is None else {"rows": int(twice.sum()), "score": asdict(score), "without": asdict(without)}
+    return {"rows": int(twice.sum()), "score": asdict(score), "without": None if without is None else asdict(without)}

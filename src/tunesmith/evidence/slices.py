@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith import stats
 from tunesmith.contracts import Row
 from tunesmith.data.content import SLICE, SOURCE
 from tunesmith.doctor.language import language
 from tunesmith.evidence.case import Case
-from tunesmith.metrics.measured import Measured
-from tunesmith.significance import corrected
+from tunesmith.metrics.measured import Score
+from tunesmith.significance import corrected, share_difference, share_interval
+from tunesmith.train.evaluate import Judged
 
 LEAST = 20
 """Rows of a slice: of fewer, a score says nothing."""
@@ -34,40 +37,67 @@ Parts = Mapping[str, Sequence[Row]]
 def look(case: Case) -> dict[str, Any] | None:
     """See reportshape.Slices. None where there are too few rows to part."""
     metric, higher = metric_of(case)
-    measured = case.result.tuned.measured
-    base = case.result.base_judged
-    rows = [row for row in case.rows if row.id in _measured(measured)]
+    ids = stats.rows_of(case.task, case.result.tuned.measured, metric)
+    known = set(ids.tolist())
+    rows = [row for row in case.rows if row.id in known]
+    of = _scorer(case, metric)
     found: list[dict[str, Any]] = []
     for by, parts in ways(case, rows):
         for value, chosen in parts.items():
-            if not LEAST <= len(chosen) <= len(rows) - LEAST:
-                continue
-            mine = measured.of(case.ids(chosen))
-            names = {row.id for row in chosen}
-            rest = measured.of(case.ids([row for row in rows if row.id not in names]))
-            apart = stats.apart(case.task, metric, mine, rest)
-            score = stats.scores(case.task, mine, _REPEATS)[metric]
-            before = None
-            if base is not None and metric in case.result.base[case.result.split]:
-                before = stats.value(case.task, base.measured.of(case.ids(chosen)), metric)
-            found.append(
-                {
-                    "by": by,
-                    "value": value[:_LONGEST],
-                    "n": len(chosen),
-                    "score": asdict(score),
-                    "base": before,
-                    "difference": apart.difference,
-                    "low": apart.low,
-                    "high": apart.high,
-                    "p": apart.p,
-                }
-            )
+            if LEAST <= len(chosen) <= len(rows) - LEAST:
+                made = of(np.isin(ids, case.ids(chosen)))
+                if made is not None:
+                    found.append({"by": by, "value": _brief(value), "n": len(chosen), **made})
     for one, p in zip(found, corrected([one["p"] for one in found]), strict=True):
         del one["p"]
         one["corrected"] = p
         one["worse"] = p < stats.LEVEL and (one["difference"] < 0) == higher
     return {"metric": metric, "least": LEAST, "slices": found} if found else None
+
+
+def _scorer(case: Case, metric: str) -> Callable[[NDArray[np.bool_]], dict[str, Any] | None]:
+    """What makes a slice's numbers of the rows that are in it. Shares of rows need no more than whether each is right:
+    tables with columns for every label would take minutes."""
+    base = case.result.base_judged if metric in case.result.base.get(case.result.split, {}) else None
+    hits = stats.hits(case.task, case.result.tuned.measured, metric)
+    before = None if base is None else stats.hits(case.task, base.measured, metric)
+    if hits is None or (before is None and base is not None):
+        return lambda chosen: _of_sums(case, metric, chosen, base)
+    return lambda chosen: _of_shares(hits, before, chosen)
+
+
+def _of_shares(
+    hits: NDArray[np.float64], base: NDArray[np.float64] | None, chosen: NDArray[np.bool_]
+) -> dict[str, Any]:
+    mine, rest = hits[chosen], hits[~chosen]
+    low, high = map(float, share_interval(mine.sum(), len(mine)))
+    first, last, p = share_difference((float(mine.sum()), len(mine)), (float(rest.sum()), len(rest)))
+    return {
+        "score": asdict(Score(float(mine.mean()), low, high, len(mine))),
+        "base": None if base is None else float(base[chosen].mean()),
+        "difference": float(mine.mean() - rest.mean()),
+        "low": first,
+        "high": last,
+        "p": p,
+    }
+
+
+def _of_sums(case: Case, metric: str, chosen: NDArray[np.bool_], base: Judged | None) -> dict[str, Any] | None:
+    """None where one of the two parts has no such score."""
+    task, measured = case.task, case.result.tuned.measured
+    measured = measured.only([name for name in measured.rows if name not in task.each])
+    ids = stats.rows_of(task, measured, metric)
+    mine, rest = measured.of(ids[chosen]), measured.of(ids[~chosen])
+    apart = stats.apart(task, metric, mine, rest)
+    score = stats.scores(task, mine, _REPEATS)[metric]
+    if not all(map(math.isfinite, (*asdict(score).values(), *asdict(apart).values()))):
+        return None
+    before = None if base is None else stats.value(task, base.measured.of(ids[chosen]), metric)
+    return {"score": asdict(score), "base": before if before == before else None, **asdict(apart)}
+
+
+def _brief(value: str) -> str:
+    return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
 
 
 def metric_of(case: Case) -> tuple[str, bool]:
@@ -81,17 +111,12 @@ def metric_of(case: Case) -> tuple[str, bool]:
     return best.name, best.higher_is_better
 
 
-def _measured(measured: Measured) -> set[int]:
-    """The rows that every sum has."""
-    return {int(row) for row in max(measured.rows.values(), key=len)} if measured.rows else set()
-
-
 def ways(case: Case, rows: Sequence[Row]) -> Iterator[tuple[str, Parts]]:
     """By what rows are parted, and the parts."""
-    lengths = [len(case.task.show(row, None).asked) for row in rows]
     if "image" not in case.task.columns:
-        yield "length", by_length(rows, lengths)
-        yield "language", _by(rows, [language(case.task.show(row, None).asked) for row in rows])
+        asked = [case.task.show(row, None).asked for row in rows]
+        yield "length", by_length(rows, [len(text) for text in asked])
+        yield "language", _by(rows, [language(text) for text in asked])
     if case.task.classes():
         yield "label", _by(rows, [row["label"] for row in rows], _LABELS)
     yield "source", _by(rows, [row.values.get(SOURCE) for row in rows])

@@ -27,10 +27,14 @@ def midranks(values: Floats, counts: Floats) -> Floats:
 def auc(scores: Floats, positive: NDArray[np.bool_], counts: Floats) -> Floats:
     """Area under the ROC curve of each replicate [repeats]: the chance that a positive row scores above a negative one
     (Mann and Whitney 1947). Not a number where a replicate has only one kind."""
-    ranks = midranks(scores, counts)
-    positives = counts[:, positive].sum(1)
-    negatives = counts.sum(1) - positives
-    above = (ranks * counts)[:, positive].sum(1) - positives * (positives + 1) / 2
+    order = np.argsort(scores, kind="stable")
+    placed, drawn = scores[order], counts[:, positive]
+    sums = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts[:, order], 1)], 1)
+    first, last = (np.searchsorted(placed, scores[positive], side) for side in ("left", "right"))
+    positives = drawn.sum(1)
+    negatives = sums[:, -1] - positives
+    ranks = (sums[:, first] + sums[:, last] + 1) / 2
+    above = (ranks * drawn).sum(1) - positives * (positives + 1) / 2
     both = positives * negatives
     area: Floats = np.divide(above, both, out=np.full(len(counts), np.nan), where=both > 0)
     return area

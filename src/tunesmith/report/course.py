@@ -50,7 +50,7 @@ def overfitting(report: Part) -> dict[str, Any] | None:
         return None
     systems = [{"name": "training rows", "score": found["train"]}, {"name": "unseen rows", "score": found["unseen"]}]
     twice = found["duplicates"]
-    if twice and twice["rows"]:
+    if twice and twice["without"]:
         systems.append({"name": "unseen rows, without those that are in the training rows", "score": twice["without"]})
     lines, axis = drawn(systems, lambda one: (one["score"]["value"], one["score"]["low"], one["score"]["high"]),
                         lambda one: "own" if one["name"] == "unseen rows" else "")  # fmt: skip

@@ -69,19 +69,25 @@ def _unpacked(parts: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
 def unpack(path: Path) -> Kept:
     """Read it. Raises RunError for a run of an earlier version, and for a torn file."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load
 
     try:
-        tensors = load(path.read_bytes())
-        content = tensors.pop(_CONTENT)
+        return _read(path.read_bytes())
     except FileNotFoundError:
         raise RunError(
             "the run has no measures of single rows: it is of an earlier version",
             where=str(path),
             hint="train it again",
         ) from None
-    except (SafetensorError, KeyError) as fault:
+    except (SafetensorError, KeyError, ValueError, IndexError) as fault:
         raise RunError(f"the measures of the run are torn: {fault}", where=str(path), hint="train it again") from None
+
+
+def _read(written: bytes) -> Kept:
+    """Raises one of the errors of a torn file."""
+    from safetensors.numpy import load
+
+    tensors = load(written)
+    content = tensors.pop(_CONTENT)
     numbers = tensors.pop(_GROUPS, None)
     groups = {} if numbers is None else dict(enumerate(numbers.tolist()))
     parts: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
@@ -92,4 +98,6 @@ def unpack(path: Path) -> Kept:
     for (system, name), found in parts.items():
         measured = systems.setdefault(system, Measured(groups=groups))
         measured.rows[name], measured.values[name] = found["rows"], _unpacked(found)
+        if len(measured.rows[name]) != len(measured.values[name]):
+            raise ValueError(f"`{system}/{name}` has other rows than values")
     return Kept(content, systems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,19 @@ def _compared(report: Part) -> list[str]:
         return []
     table = [["tuned against", "difference", "p", "corrected", "by", ""]]
     for one in report["compared"]:
-        table.append(
-            [one["name"], between(one), f"{one['p']:.3f}", f"{one['corrected']:.3f}", one["test"], one["outcome"]]
-        )
+        ps = (number(one["p"]), number(one["corrected"]))
+        table.append([cell(one["name"]), between(one), *ps, one["test"], one["outcome"]])
     return [f"## Against others ({report['headline']})\n\n" + tables.markdown(table)]
 
 
 def between(one: Part) -> str:
     """A difference with its interval."""
-    return f"{one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+    value, low, high = (_signed(one[name]) for name in ("difference", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:+.3f}"
 
 
 def _advice(found: list[Part]) -> list[str]:
@@ -81,8 +86,9 @@ def _advice(found: list[Part]) -> list[str]:
 
 def _curves(report: Part) -> str:
     looks = report["curves"]["looks"]
-    table = [["update", *looks[0]["scores"]]] if looks else [["update"]]
-    table += [[str(look["step"]), *map(number, look["scores"].values())] for look in looks]
+    names = list(dict.fromkeys(name for look in looks for name in look["scores"]))
+    table = [["update", *names]]
+    table += [[str(look["step"]), *(number(look["scores"].get(name)) for name in names)] for look in looks]
     return "## Curves\n\n![training loss and validation score](curves.png)\n\n" + tables.markdown(table)
 
 
@@ -104,13 +110,13 @@ def _changed(found: Part | None) -> list[str]:
     if found["p"] is not None:
         said = (
             f"Against the base, {found['fixed']} rows became right and {found['broken']} wrong "
-            f"(p = {found['p']:.3f}, McNemar); {found['both_right']} stayed right, {found['both_wrong']} wrong.\n\n"
+            f"(p = {found['p']:.3f}); {found['both_right']} stayed right, {found['both_wrong']} wrong.\n\n"
         )
     table = [["", "asked", "the file says", "base", "tuned", "sure", "where"]]
     for row in _first(found["rows"]):
         sure = "" if row["sure"] is None else f"{row['sure']:.2f}"
         words = [cell(row[name] or "-") for name in ("text", "reference", "base", "tuned")]
-        table.append([row["change"], *words, sure, f"{Path(row['file']).name}:{row['line']}"])
+        table.append([row["change"], *words, sure, cell(f"{Path(row['file']).name}:{row['line']}")])
     return ["## What changed\n\n" + said + tables.markdown(table)]
 
 
@@ -144,7 +150,7 @@ def _slices(found: Part | None) -> list[str]:
     for one in chosen:
         base = "-" if one["base"] is None else number(one["base"])
         score, worse = tables.with_interval(one["score"]), "worse" if one["worse"] else ""
-        p = f"{one['corrected']:.3f}"
+        p = number(one["corrected"])
         table.append([one["by"], cell(one["value"]), str(one["n"]), score, base, between(one), p, worse])
     return ["## Slices\n\n" + tables.markdown(table)]
 
@@ -153,7 +159,7 @@ def _fairness(found: Part) -> str:
     table = [[found["by"], "rows", "wrongly positive", "from the others", "corrected p", ""]]
     for one in found["groups"][:_GROUPS]:
         rate, odd = tables.with_interval(one["rate"]), "differs" if one["odd"] else ""
-        p = f"{one['corrected']:.3f}"
+        p = number(one["corrected"])
         gap = between({"difference": one["gap"], **one})
         table.append([cell(one["value"]), str(one["n"]), rate, gap, p, odd])
     said = (
@@ -191,10 +197,11 @@ def _overfitting(found: Part | None) -> list[str]:
             "by the untuned model too)."
         )
     if twice is not None:
-        lines.append(
-            f"{twice['rows']} rows of the verdict are training rows too: {number(twice['score']['value'])} with them, "
-            f"{number(twice['without']['value'])} without."
-        )
+        without = "and without them none is left" if twice["without"] is None else (
+            f"{number(twice['without']['value'])} without"
+        )  # fmt: skip
+        score = f"{number(twice['score']['value'])} with them, {without}"
+        lines.append(f"{twice['rows']} rows of the verdict are training rows too: {score}.")
     return ["## Overfitting\n\n" + " ".join(lines)]
 
 

@@ -122,7 +122,7 @@ class TextClassification(Task):
         made = labelled.normalize(values)
         if "label" in values:
             label = values["label"]
-            made["label"] = str(label).lower() if isinstance(label, bool) else str(label).strip()
+            made["label"] = labelled.label_text(label)
             made["label_type"] = type(label).__name__
         return made
 
