@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from tunesmith.contracts import Metric, Row, Task
+from tunesmith.diagnosis import diagnose
 from tunesmith.evidence import (
     advice,
     calibration,
@@ -147,7 +148,7 @@ def _signs(run: RunDir, case: Case, prepared: Prepared, made: Mapping[str, Any],
     return advice.Signs(
         report=made,
         recipe=prepared.recipe,
-        findings=tuple(prepared.findings or ()),
+        findings=tuple(diagnose(prepared, quick=True) if prepared.findings is None else prepared.findings),
         learning_rate=made["settings"]["learning_rate"],
         shares=dict(zip(classes, getattr(task, "shares", ()), strict=True)) if classes else {},
         options=options - {"smoothing"} if model.kind == "span-classifier" else options,

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import reports
-from tunesmith import recipefile
+import tiny
+from tunesmith import recipefile, run
 from tunesmith.doctor.finding import Finding
+from tunesmith.events import Updated
 from tunesmith.evidence import advice
 from tunesmith.evidence.advice import Signs
 from tunesmith.recipe import Recipe
@@ -280,3 +283,27 @@ def test_a_score_that_was_no_number_at_a_look_is_no_sign() -> None:
     for k in range(3):
         signs = changed(signs, "curves", "looks", k, "scores", to={})  # type: ignore[arg-type]
     assert advice.look(signs) == []
+
+
+def test_a_run_that_was_stopped_and_resumed_is_given_the_same_advice(encoder: Path, tmp_path: Path) -> None:
+    rows = [
+        row | {"text": row["text"] + " the door" * (20 * (k % 4 == 0))} for k, row in enumerate(tiny.label_rows(90))
+    ]
+    path = tiny.write_csv(tmp_path / "rows.csv", rows)
+    told = []
+    for stop in (False, True):
+        values = tiny.recipe_values(
+            encoder, path, tmp_path / f"runs-{stop}", data__max_tokens=16, evaluate__compare=False,
+            evaluate__verify=False,
+        )  # fmt: skip
+        directory, prepared = run.begin(recipefile.build(values), None, [])
+        for event in run.go(directory, prepared):
+            if stop and isinstance(event, Updated) and event.step == 3:
+                break
+        if stop:
+            directory, again = run.resume(directory.path)
+            assert again is not None
+            list(run.go(directory, again))
+        told.append(directory.json("report/report")["advice"])
+    assert any("did not fit the model and were cut" in one["sign"] for one in told[0])
+    assert told[0] == told[1]
