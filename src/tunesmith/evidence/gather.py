@@ -143,7 +143,6 @@ def _signs(run: RunDir, case: Case, prepared: Prepared, made: Mapping[str, Any],
     answers = list(case.tuned.values())
     classes = task.classes()
     options = frozenset(one.name for one in fields(task) if one.metadata.get("option", True))  # type: ignore[arg-type]
-    written = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8-sig"))
     assert prepared.recipe.task is not None
     return advice.Signs(
         report=made,
@@ -156,8 +155,17 @@ def _signs(run: RunDir, case: Case, prepared: Prepared, made: Mapping[str, Any],
         cut=sum(answer.get("ended") is False for answer in answers) / len(answers) if answers else 0.0,
         higher=watched.higher_is_better,
         context=None if model.family == "vision" else model.text.limit,
-        task=None if "task" in written else prepared.recipe.task.name,
+        task=None if _names_task(run) else prepared.recipe.task.name,
     )
+
+
+def _names_task(run: RunDir) -> bool:
+    """Whether the recipe says what its task is, as one that was resolved does."""
+    try:
+        said = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8-sig"))
+    except (OSError, yaml.YAMLError):  # it is the user's: nothing that the run needs is read from it
+        return True
+    return not isinstance(said, dict) or "task" in said
 
 
 def costs(
