@@ -63,7 +63,7 @@ def _looked(
     screen: Screen, run: RunDir, found: dict[str, Any], models: tuple[str, ...], scaling: bool
 ) -> dict[str, Any]:
     """What needs the rows again. Raises UserError where they, or the model, are not what they were."""
-    from tunesmith.evidence import prompted
+    from tunesmith.evidence import advice, prompted
     from tunesmith.recipefile import task_from
     from tunesmith.report import measures
     from tunesmith.run import reopen
@@ -82,6 +82,9 @@ def _looked(
         from tunesmith import scaling as sizes
 
         made["scaling"] = sizes.measure(prepared, screen.say).as_json()
+        more = advice.more_rows(made["scaling"])
+        others = [one for one in found["advice"] if not one["sign"].startswith(advice.RISES)]
+        made["advice"] = [*others, *([more] if more else [])][: advice.MOST]
     return made
 
 

@@ -23,6 +23,8 @@ _GAP = 0.05
 _RARE = 0.2
 """Of the mean share of a label: below it, one is rare."""
 _CUT = 0.02
+RISES = "the score still rises with the rows"
+"""What the advice of a scaling curve begins with."""
 Found = dict[str, Any]
 
 
@@ -281,10 +283,14 @@ def _weak_slice(signs: Signs) -> Found | None:
 
 
 def _more_rows(signs: Signs) -> Found | None:
-    curve = signs.report["scaling"]
+    return more_rows(signs.report["scaling"])
+
+
+def more_rows(curve: Mapping[str, Any] | None) -> Found | None:
+    """What a scaling curve says: it is measured after the report was written, where it was asked for."""
     if curve is None or curve["gain"][1] <= 0:
         return None
-    return _advice(f"the score still rises with the rows: {curve['verdict']}", "add rows")
+    return _advice(f"{RISES}: {curve['verdict']}", "add rows")
 
 
 def _rounded(rate: float) -> float:

@@ -11,7 +11,11 @@ import torch
 import yaml
 
 from tunesmith.contracts import Metric, Row, Task
+from tunesmith.data.split import sample
 from tunesmith.diagnosis import diagnose
+from tunesmith.doctor.case import Case as Looked
+from tunesmith.doctor.checks import label_noise
+from tunesmith.doctor.finding import Finding
 from tunesmith.evidence import (
     advice,
     calibration,
@@ -32,6 +36,9 @@ from tunesmith.prepare import Prepared
 from tunesmith.report import tables
 from tunesmith.rundir import RunDir
 from tunesmith.train.checkpoint import Progress
+
+_NOISE = 60_000
+"""Rows times labels in which wrong labels are looked for: a few seconds. `check` looks at more."""
 
 
 @dataclass
@@ -117,6 +124,17 @@ def _overfitting(case: Case, before: Before, progress: Progress) -> dict[str, An
     return overfitting.look(case, best, progress.step, by_heart, before.by_heart)
 
 
+def findings(prepared: Prepared) -> tuple[Finding, ...]:
+    """What is wrong with the rows; likely wrong labels too, where a closer look is wanted and few seconds tell."""
+    found = diagnose(prepared, quick=True) if prepared.findings is None else prepared.findings
+    recipe, classes = prepared.recipe, prepared.task.classes()
+    if not (recipe.evaluate.evidence and classes) or prepared.model.family == "vision":
+        return tuple(found)
+    assert recipe.task is not None
+    rows = {"train": sample(prepared.train_rows, _NOISE // len(classes))}
+    return (*found, *label_noise.find(Looked(rows, task=recipe.task.name, seed=recipe.train.seed)))
+
+
 def _settings(prepared: Prepared, progress: Progress, plan: Mapping[str, Any]) -> dict[str, Any]:
     """What a reader wants to know first."""
     recipe = prepared.recipe
@@ -147,7 +165,7 @@ def _signs(run: RunDir, case: Case, prepared: Prepared, made: Mapping[str, Any],
     return advice.Signs(
         report=made,
         recipe=prepared.recipe,
-        findings=tuple(diagnose(prepared, quick=True) if prepared.findings is None else prepared.findings),
+        findings=findings(prepared),
         learning_rate=made["settings"]["learning_rate"],
         shares=dict(zip(classes, getattr(task, "shares", ()), strict=True)) if classes else {},
         options=options - {"smoothing"} if model.kind == "span-classifier" else options,
