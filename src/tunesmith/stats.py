@@ -180,7 +180,7 @@ def _length(pulls: NDArray[np.float64]) -> float:
 
 def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float64] | None) -> tuple[float, float]:
     """The 95 % interval of a score from its replicates: the percentiles that its bias, and its skewness where the pulls
-    are known, point to. Those of a score that is no number do not count."""
+    are known, point to; the score itself is always in it. Replicates that are no number do not count."""
     from scipy.special import ndtr, ndtri
 
     known = draws[np.isfinite(draws)]
@@ -192,8 +192,8 @@ def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float6
     if pulls is not None and np.any(pulls):
         skew = float(np.sum(pulls**3) / (6 * np.sum(pulls**2) ** 1.5))
     ends = bias + np.array([-SURE, SURE])
-    low, high = np.quantile(known, ndtr(bias + ends / (1 - skew * ends)))
-    return float(low), float(high)
+    low, high = np.quantile(known, ndtr(bias + ends / np.maximum(1 - skew * ends, 0.1)))
+    return min(float(low), point), max(float(high), point)
 
 
 def win_rate(base: Measured, tuned: Measured, repeats: int = REPEATS) -> Score | None:

@@ -236,7 +236,9 @@ def goes_on_to(directory: RunDir, whole: Whole) -> None:
 def labels(encoder: Path, folder: Path, save_every: int) -> dict[str, Any]:
     """The recipe of a classifier that is tuned whole, with its rows in a folder."""
     rows = tiny.write_csv(folder / "rows.csv", tiny.label_rows())
-    made = tiny.recipe_values(encoder, rows, folder, method="full", evaluate__answers=0, evaluate__compare=False)
+    made = tiny.recipe_values(
+        encoder, rows, folder, task="text-classification", method="full", evaluate__answers=0, evaluate__compare=False
+    )
     made["train"] |= {"save_every": save_every, "learning_rate": 3e-3}
     return made
 

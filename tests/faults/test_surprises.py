@@ -24,7 +24,9 @@ from tunesmith.train import loop
 @pytest.fixture
 def values(encoder: Path, labels_csv: Path, tmp_path: Path) -> dict[str, Any]:
     """18 updates, a checkpoint every three; the scores are looked at after 9 and 18."""
-    made = tiny.recipe_values(encoder, labels_csv, tmp_path / "runs", method="full", evaluate__answers=0)
+    made = tiny.recipe_values(
+        encoder, labels_csv, tmp_path / "runs", task="text-classification", method="full", evaluate__answers=0
+    )
     made["train"] |= {"save_every": 3, "learning_rate": 3e-3}
     made["evaluate"]["compare"] = False
     return made
