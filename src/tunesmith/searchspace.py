@@ -329,6 +329,10 @@ class Search(Section):
     startup: int = Field(default=4, ge=1)
     """Finished trials before the sampler learns from them and before any trial is pruned."""
 
+    together: int = Field(default=1, ge=1, le=16)
+    """LoRA trials that train together over one frozen base, each as alone but for rounding: one base lies in memory
+    for all. A trial that cannot join them is trained alone."""
+
     seeds: int = Field(default=3, ge=0, le=100)
     """Other seeds that the winner, and what it is compared with, are trained with. 0 leaves that out."""
 

@@ -142,6 +142,12 @@ def _notes(opening: Opening, made: winner.Choice, importances: dict[str, float])
     left = sorted(names - importances.keys()) if importances else []
     if left:
         notes.append(f"no importance is told for {', '.join(left)}: not every trial has it, or it was always the same")
+    beside = sum(line.together > 1 for line in made.ended)
+    if beside:
+        notes.append(
+            f"{beside} of {len(made.ended)} trials were trained together with others over one frozen base, each as "
+            "alone but for rounding"
+        )
     twins = sum(line.said.startswith("the same as") for line in made.ended)
     if twins:
         notes.append(f"{twins} trials were proposed a second time, and took the result of the first")

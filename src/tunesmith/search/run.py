@@ -3,11 +3,9 @@ joins the others. `begin` or `reopen`, then `go`, as of a run."""
 
 from __future__ import annotations
 
-import math
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,30 +18,28 @@ from tunesmith.data.rows import select
 from tunesmith.data.split import sampled
 from tunesmith.data.sums import of_code, sha256
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
-from tunesmith.errors import NotFinite, OutOfMemory, RecipeError, RunError, UserError
-from tunesmith.events import Event, Phase, Updated, Warned
+from tunesmith.errors import RecipeError, RunError
+from tunesmith.events import Phase, Warned
 from tunesmith.models import matmul
 from tunesmith.prepare import Prepared, Say
 from tunesmith.provenance import model_hash
 from tunesmith.recipe import Recipe
 from tunesmith.search import report, winner
 from tunesmith.search.directory import SearchDir, create, open_search
-from tunesmith.search.events import Began, Closed, Ended, Looked, Opened, SearchEvent
+from tunesmith.search.events import Closed, Opened, SearchEvent
 from tunesmith.search.opening import Opening
 from tunesmith.search.shared import Shared
 from tunesmith.search.space import space_of
-from tunesmith.search.trial import Outcome, run_trial
+from tunesmith.search.work import Stop, run_some
 from tunesmith.train.evaluate import judge, value_of
 
 if TYPE_CHECKING:
-    from tunesmith.search.study import Claim, Line, Study
+    from tunesmith.search.study import Line
 
-Stop = Callable[[], bool]
 _FEW = 8
 """Rows that are scored to learn what the scores are called."""
 _PATIENCE = 1.0
 """Seconds between looks at what other processes are doing."""
-_BEAT = 60.0
 
 
 def refuse_without_engine() -> None:
@@ -172,8 +168,8 @@ def _refuse_changed(directory: SearchDir, now: Mapping[str, Any]) -> None:
 def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, None, None]:
     """Run trials until none is left, then the winner: what happens. Any number of processes may do so at once.
 
-    Leaving the iteration, or `stop`, lets go of the trial at hand, which is run again later. Raises RunError when every
-    trial has failed.
+    Leaving the iteration, or `stop`, lets go of the trials at hand, which are run again later. Raises RunError
+    when every trial has failed.
     """
     from tunesmith.search.study import Study
 
@@ -190,13 +186,9 @@ def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, N
         if stop():
             yield Closed("stopped")
             return
-        claim = study.claim()
-        if claim is not None:
+        claimed = yield from run_some(opening, study, stop)
+        if claimed:
             waiting = False
-            try:
-                yield from _one(opening, study, claim, stop)
-            finally:
-                claim.release()
         elif all(line.ended for line in study.lines()):
             break
         else:
@@ -207,81 +199,6 @@ def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, N
     _refuse_failed(study.lines())
     yield from winner.choose(opening, study, stop)
     yield Closed("finished" if directory.has("report") else "stopped")
-
-
-def _one(opening: Opening, study: Study, claim: Claim, stop: Stop) -> Generator[SearchEvent, None, None]:
-    """Run a trial, or take the result of one of the same recipe; write it down, and tell the study."""
-    number, directory = claim.number, opening.directory
-    told: list[Event] = []
-    text = ""
-    result: dict[str, Any] = {"number": number, "value": None, "share": None, "seconds": None, "digest": ""}
-    try:
-        off = claim.start and opening.space.start is None
-        changes = {} if off else study.pick(claim)
-        recipe = recipefile.changed(opening.base, changes)
-        text, digest = recipefile.dump(recipe), recipefile.digest(recipe)
-        study.note(claim, digest)
-        result |= {"digest": digest, "params": claim.trial.params, "changes": changes}
-        yield Began(number, claim.trial.params)
-        twin = study.twin(digest, number)
-        if twin is not None:
-            said = f"the same as trial {twin.number}" + (f": {twin.said}" if twin.said else "")
-            result |= {"state": twin.state, "value": twin.value, "share": twin.share, "said": said, "seconds": 0.0}
-        else:
-            outcome = yield from _trained(opening, study, claim, recipe, stop, told)
-            if outcome is None:
-                return
-            result |= _result(outcome)
-    except (UserError, NotFinite, OutOfMemory) as fault:
-        result |= {"state": "failed", "said": fault.problem}
-    directory.keep(number, text, result, told)
-    study.tell(claim, result)
-    report.table(directory, study.lines())
-    yield Ended(study.lines()[number])
-
-
-def _trained(
-    opening: Opening, study: Study, claim: Claim, recipe: Recipe, stop: Stop, told: list[Event]
-) -> Generator[SearchEvent, None, Outcome | None]:
-    """Train a trial: what came of it; None where it was let go."""
-    beat = time.monotonic()
-    running = run_trial(recipe, opening.shared, lambda share, value: study.prune(claim, share, value))
-    with closing(running):
-        while True:
-            try:
-                event = next(running)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            told.append(event)
-            if isinstance(event, Warned):
-                yield event
-            if isinstance(event, Updated) and event.scores is not None:
-                yield Looked(claim.number, event.step, event.scores[opening.metric.name])
-            if time.monotonic() - beat > _BEAT:
-                study.beat(claim.trial)
-                beat = time.monotonic()
-            if stop():
-                return None
-
-
-def _result(outcome: Outcome) -> dict[str, Any]:
-    """What a trial came to, for `result.json`."""
-    known = not math.isnan(outcome.value)
-    said = "" if known else f"{outcome.metric.name} is not a number at any look"
-    if outcome.pruned:
-        said = f"fell behind: {outcome.looks[-1].value:.4g} after {outcome.step} of {outcome.steps} updates"
-    return {
-        "state": "failed" if not known else "pruned" if outcome.pruned else "complete",
-        "value": outcome.value if known else None,
-        "best_step": outcome.best_step,
-        "step": outcome.step,
-        "steps": outcome.steps,
-        "share": outcome.step / outcome.steps,
-        "seconds": round(outcome.seconds, 3),
-        "said": said,
-        "looks": [vars(look) for look in outcome.looks if not math.isnan(look.value)],
-        "plan": dict(outcome.plan),
-    }
 
 
 def _refuse_failed(lines: list[Line]) -> None:

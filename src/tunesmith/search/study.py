@@ -61,6 +61,8 @@ class Line:
     """Why it failed, where it was pruned, which trial it is the same as."""
     digest: str
     """Of its recipe."""
+    together: int
+    """Trials that were trained together, itself among them; 1 of one that was trained alone, or not at all."""
 
     @property
     def ended(self) -> bool:
@@ -236,6 +238,7 @@ class Study:
         with self._asked(), suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # another was quicker
             for name in ("value", "share", "seconds", "said", "digest"):
                 claim.trial.set_user_attr(name, result[name])
+            claim.trial.set_user_attr("together", result.get("together", 1))
             self._study.tell(claim.trial, result["value"] if ended == TrialState.COMPLETE else None, state=ended)
 
 
@@ -251,6 +254,7 @@ def _line(trial: FrozenTrial) -> Line:
         seconds=told.get("seconds"),
         said=str(told.get("said", "")),
         digest=str(told.get("digest", "")),
+        together=int(told.get("together", 1)),
     )
 
 

@@ -38,13 +38,7 @@ def train_team(
     what was measured to fit in memory for one does for all. The models share the frozen tensors of the first from here
     on. Raises RecipeError, before anything is changed, where they cannot.
     """
-    if any(member.task.joint for member in members):
-        raise RecipeError(
-            "the loss of the task is of all rows of an update together, in two passes; trials of it are trained alone",
-            where="task",
-            hint="train them one by one",
-        )
-    unite([member.model for member in members])
+    join(members)
     most = max((member.batches.budget for member in members), default=0) if budget is None else budget
     running = {number: (Updates(member), adapters_of(member.model)) for number, member in enumerate(members)}
     while running := {number: one for number, one in running.items() if not (one[0].done or stop(number))}:
@@ -61,6 +55,18 @@ def train_team(
             if not isinstance(made, Updated):
                 del running[number]
             yield number, made
+
+
+def join(members: Sequence[Member]) -> None:
+    """Have the models of members share the frozen tensors of the first. Raises RecipeError where they cannot train
+    together, before anything is changed."""
+    if any(member.task.joint for member in members):
+        raise RecipeError(
+            "the loss of the task is of all rows of an update together, in two passes; trials of it are trained alone",
+            where="task",
+            hint="train them one by one",
+        )
+    unite([member.model for member in members])
 
 
 @dataclass
