@@ -135,6 +135,8 @@ def main() -> int:
         began = time.perf_counter()
         found[case.name] = {"n": case.n, **simulate(number, asked.repeats, asked.processes)}
         print(json.dumps({case.name: found[case.name]}), f"{time.perf_counter() - began:.0f} s", flush=True)
+        if asked.save:
+            keep(found, asked.repeats)
     odd = [
         (name, metric, one)
         for name, case_found in found.items()
@@ -143,10 +145,13 @@ def main() -> int:
     ]
     for name, metric, one in odd:
         print(f"outside: {name}, {metric}: {one}")
-    if asked.save:
-        RESULT.write_text(json.dumps({"repeats": asked.repeats, "cases": found}, indent=1) + "\n", encoding="utf-8")
-        write_page(found, asked.repeats)
     return int(bool(odd))
+
+
+def keep(found: dict[str, Any], repeats: int) -> None:
+    """The cases that are done, on disk and in the page."""
+    RESULT.write_text(json.dumps({"repeats": repeats, "cases": found}, indent=1) + "\n", encoding="utf-8")
+    write_page(found, repeats)
 
 
 def simulate(number: int, repeats: int, processes: int) -> dict[str, Any]:
