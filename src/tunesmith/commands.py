@@ -28,7 +28,7 @@ def train(
     """Prepare, make the run, train, report."""
     screen = _heard(screen)
     recipe, text = read_recipe(screen, what, task, method, overrides)
-    if recipe.evaluate.folds is not None or recipe.evaluate.seeds > 1:
+    if recipe.evaluate.repeated:
         return repeating.train(screen, recipe, text)
     with told("`tunesmith runs` says whether there is a run to go on with"), _together() as ranks:
         from tunesmith import run

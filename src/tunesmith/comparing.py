@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,18 +89,7 @@ def compare(runs: Sequence[RunDir]) -> Comparison:
 def _on(kept: measures.Kept, rows: NDArray[np.uint64]) -> Measured:
     """The tuned model's measures of some rows, numbered in their order; of copies, the first."""
     known, first = np.unique(kept.content, return_index=True)
-    places = first[np.searchsorted(known, rows)]
-    number = np.full(len(kept.content), -1, np.int64)
-    number[places] = np.arange(len(rows))
-    tuned = kept.systems["tuned"]
-    made = Measured()
-    for name, ids in tuned.rows.items():
-        there = number[ids]
-        order = np.argsort(there[there >= 0], kind="stable")
-        made.rows[name] = there[there >= 0][order]
-        made.values[name] = tuned.values[name][there >= 0][order]
-    groups = {int(number[row]): group for row, group in tuned.groups.items() if number[row] >= 0}
-    return replace(made, groups=groups)
+    return kept.systems["tuned"].numbered(first[np.searchsorted(known, rows)])
 
 
 def _refuse_apart(first: Measured, other: Measured, run: RunDir) -> None:

@@ -74,3 +74,8 @@ class Evaluate(Section):
 
     verify: bool = True
     """When the run ends, open the saved model as others would and hold a few rows against the tuned one."""
+
+    @property
+    def repeated(self) -> bool:
+        """Whether more than one training is asked for."""
+        return self.folds is not None or self.seeds > 1

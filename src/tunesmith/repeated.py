@@ -46,11 +46,6 @@ class Part:
     recipe: Recipe
 
 
-def is_repeated(recipe: Recipe) -> bool:
-    """Whether a recipe asks for more than one training."""
-    return recipe.evaluate.folds is not None or recipe.evaluate.seeds > 1
-
-
 def parts(recipe: Recipe, folder: Path) -> list[Part]:
     """The trainings that a recipe asks for. Raises RecipeError where folds are asked for twice."""
     folds, seeds = recipe.evaluate.folds, recipe.evaluate.seeds

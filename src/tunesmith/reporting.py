@@ -46,17 +46,11 @@ def report(screen: Screen, path: Path, runs: tuple[Path, ...], models: tuple[str
 def _with_runs(run: RunDir, found: dict[str, Any], others: tuple[Path, ...]) -> list[dict[str, Any]]:
     """The systems that the run is compared with, and these runs on the same rows; p is corrected among all."""
     from tunesmith import comparing
-    from tunesmith.significance import corrected
-    from tunesmith.stats import LEVEL
+    from tunesmith.evidence.compared import together
 
     compared = comparing.compare([run, *(finished_run(path) for path in others)])
     names = {str(path) for path in others}
-    made = [one for one in found["compared"] if one["name"] not in names] + compared.first_against()
-    for one, p in zip(made, corrected([one["p"] for one in made]), strict=True):
-        one["corrected"] = p
-        if p >= LEVEL:
-            one["outcome"] = "unclear"
-    return made
+    return together([one for one in found["compared"] if one["name"] not in names] + compared.first_against())
 
 
 def _looked(
@@ -64,6 +58,8 @@ def _looked(
 ) -> dict[str, Any]:
     """What needs the rows again. Raises UserError where they, or the model, are not what they were."""
     from tunesmith.evidence import advice, prompted
+    from tunesmith.evidence.compared import together
+    from tunesmith.metrics.measured import Measured
     from tunesmith.recipefile import task_from
     from tunesmith.report import measures
     from tunesmith.run import reopen
@@ -72,12 +68,13 @@ def _looked(
     task = task_from(run.json("task"))
     made: dict[str, Any] = {"models": list(found["models"]), "compared": list(found["compared"])}
     rows = prepared.splits.rows[prepared.final_split]
+    tuned = measures.unpack(run.report / "measures.safetensors").systems["tuned"] if models else Measured()
     for name in models:
-        tuned = measures.unpack(run.report / "measures.safetensors").systems["tuned"]
         other, against = prompted.beside(name, task, prepared.recipe, prepared.train_rows, rows, tuned, screen.say)
         made["models"] = [one for one in made["models"] if one["name"] != other["name"]] + [other]
         if against is not None:
             made["compared"] = [one for one in made["compared"] if one["name"] != other["name"]] + [against]
+    made["compared"] = together(made["compared"])
     if scaling:
         from tunesmith import scaling as sizes
 

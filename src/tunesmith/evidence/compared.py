@@ -46,6 +46,11 @@ def against(task: Task, metric: Metric, tuned: Measured, systems: Iterable[Syste
                 "outcome": verdict.outcome,
             }
         )
+    return together(made)
+
+
+def together(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Several comparisons as one family: p is corrected for their number, and no outcome is surer than that."""
     for found, p in zip(made, corrected([one["p"] for one in made]), strict=True):
         found["corrected"] = p
         if p >= stats.LEVEL:

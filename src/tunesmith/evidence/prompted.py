@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tunesmith import judgement, stats
 from tunesmith.contracts import Answer, Example, Row, Task
+from tunesmith.data.rows import select
 from tunesmith.data.split import sample, sampled
 from tunesmith.errors import RecipeError
 from tunesmith.evidence.compared import against
@@ -43,7 +44,8 @@ def beside(
     Raises UserError for a model that is not there, or cannot do the task.
     """
     source = catalog.find(name, say)
-    chosen = sample(rows, MOST)
+    places = sampled(rows, MOST)
+    chosen = select(rows, places)
     if task.classes() and source.kind == "decoder":
         model, judged, seconds = _asked(source, task, recipe, chosen, say)
         how = "untuned, asked in words for a label"
@@ -54,9 +56,9 @@ def beside(
         raise RecipeError(
             f"`{name}` is of the kind `{source.kind}` and cannot do this task", where="--model", hint="name another"
         )
-    mine = _renumbered(tuned, sampled(rows, MOST).tolist())
-    metric = judgement.headline(task, stats.scores(task, judged.measured))
-    found = against(task, metric, mine, [(source.label, "model", judged.measured)])
+    scores = stats.scores(task, judged.measured)
+    metric = judgement.headline(task, scores)
+    found = against(task, metric, tuned.numbered(places), [(source.label, "model", judged.measured)])
     _, parameters = model.sizes()
     per_thousand = 1000 * seconds / len(chosen)
     rate = recipe.evaluate.money
@@ -64,20 +66,11 @@ def beside(
         "name": source.label,
         "how": how,
         "parameters": parameters,
-        "score": asdict(stats.scores(task, judged.measured)[metric.name]),
+        "score": asdict(scores[metric.name]),
         "seconds_per_1000": per_thousand,
         "money_per_1000": None if rate is None else rate * per_thousand / 3600,
     }
     return other, found[0] if found else None
-
-
-def _renumbered(measured: Measured, ids: Sequence[int]) -> Measured:
-    """The measures of some rows, numbered from 0."""
-    number = {row: at for at, row in enumerate(ids)}
-    part = measured.of(np.array(ids, np.int64))
-    rows = {name: np.array([number[int(row)] for row in found], np.int64) for name, found in part.rows.items()}
-    groups = {number[row]: group for row, group in measured.groups.items() if row in number}
-    return Measured(rows, part.values, groups)
 
 
 def _as_it_is(

@@ -40,6 +40,17 @@ class Measured:
             self.groups,
         )
 
+    def numbered(self, ids: NDArray[np.int64]) -> Measured:
+        """The measures of some rows, each row numbered by its place among these ids."""
+        order = np.argsort(ids)
+        part = self.of(ids)
+        made = Measured(groups={at: self.groups[row] for at, row in enumerate(ids.tolist()) if row in self.groups})
+        for name, rows in part.rows.items():
+            number = order[np.searchsorted(ids, rows, sorter=order)]
+            placed = np.argsort(number)
+            made.rows[name], made.values[name] = number[placed], part.values[name][placed]
+        return made
+
     def only(self, names: Sequence[str]) -> Measured:
         """Some of the measures."""
         return Measured({n: self.rows[n] for n in names}, {n: self.values[n] for n in names}, self.groups)

@@ -63,7 +63,7 @@ def begin(recipe: Recipe, text: str | None, say: Say = lambda _: None) -> Openin
             where="search",
             hint="add `search: auto`, or a `search.space` such as `{train.batch_size: [8, 16, 32]}`",
         )
-    if recipe.evaluate.folds is not None or recipe.evaluate.seeds > 1:
+    if recipe.evaluate.repeated:
         raise RecipeError(
             "a search trains each trial once, and its winner with `search.seeds` others",
             where="evaluate.folds" if recipe.evaluate.folds is not None else "evaluate.seeds",
