@@ -316,8 +316,9 @@ def _full_precision(prepared: Prepared, run: RunDir) -> Model:
 
 
 def _cautions(prepared: Prepared) -> Iterator[str]:
-    found = diagnose(prepared, quick=True) if prepared.findings is None else prepared.findings
-    for finding in found:
+    if prepared.findings is None:  # of a run that is gone on with; the report asks for them too
+        prepared.findings = diagnose(prepared, quick=True)
+    for finding in prepared.findings:
         if finding.kind in _SAID:
             said = f"{finding.why}; {finding.hint}"
             first = f" (first at {finding.examples[0].place})" if finding.examples else ""
