@@ -21,6 +21,7 @@ from tunesmith.contracts import Metric
 from tunesmith.errors import RecipeError, RunError, StorageError
 from tunesmith.events import Updated
 from tunesmith.reportshape import SHAPES
+from tunesmith.search import report as report_of
 from tunesmith.search import run as search
 from tunesmith.search.events import Closed, Ended, SearchEvent
 from tunesmith.search.study import Study
@@ -239,6 +240,30 @@ def test_a_trial_that_finished_before_the_study_was_told_is_not_run_again(
     assert following is not None and following.number == 1
     assert study.lines()[0].state == "complete" and study.lines()[0].value == 0.75
     following.release()
+
+
+def test_a_death_between_the_end_of_the_last_trial_and_its_line_leaves_no_hole_in_the_table(
+    encoder: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = values_of(encoder, rows, tmp_path, search={"trials": 2})
+
+    class Killed(BaseException):
+        pass
+
+    real = report_of.table
+
+    def die(directory: Any, lines: Any) -> None:
+        if all(line.ended for line in lines) and len(lines) == 2:
+            raise Killed
+        real(directory, lines)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report_of, "table", die)
+        with pytest.raises(Killed):
+            tried(opened(values))
+    folder = opened(values).directory.path
+    assert [line["state"] for line in table(folder)] == ["complete"]
+    assert [line["state"] for line in table(tried(opened(values)))] == ["complete"] * 2
 
 
 def test_a_trial_whose_process_died_among_its_proposals_gets_the_same_ones(

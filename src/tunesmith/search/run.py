@@ -196,6 +196,7 @@ def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, N
                 yield Phase("waiting for the trials of other processes")
             waiting = True
             time.sleep(_PATIENCE)
+    report.table(directory, study.lines())  # a death may have come between a trial's end and its line
     _refuse_failed(study.lines())
     yield from winner.choose(opening, study, stop)
     yield Closed("finished" if directory.has("report") else "stopped")
