@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ _ORDERED = 200
 """Replicates of scores that need the order of rows, which cost more each."""
 _AT_ONCE = 2**23
 """Counts of rows that are in memory together: a thousand draws of 100,000 rows would take most of a gigabyte."""
+_REMEMBERED = 2**21
+"""Most counts that are kept for the next score on as many rows: four times 16 MB."""
 _SEED = 20_261_121
 Counts = NDArray[np.float64]
 Outcome = Literal["helped", "hurt", "unclear"]
@@ -188,12 +191,23 @@ def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float6
         return point, point
     below = (np.sum(known < point) + 0.5 * np.sum(known == point)) / len(known)
     bias = ndtri(np.clip(below, 1 / len(known), 1 - 1 / len(known)))
-    skew = 0.0
+    skew, sure = 0.0, SURE
     if pulls is not None and np.any(pulls):
-        skew = float(np.sum(pulls**3) / (6 * np.sum(pulls**2) ** 1.5))
-    ends = bias + np.array([-SURE, SURE])
+        skew, sure = float(np.sum(pulls**3) / (6 * np.sum(pulls**2) ** 1.5)), _sure(pulls)
+    ends = bias + np.array([-sure, sure])
     low, high = np.quantile(known, ndtr(bias + ends / np.maximum(1 - skew * ends, 0.1)))
     return min(float(low), point), max(float(high), point)
+
+
+def _sure(pulls: NDArray[np.float64]) -> float:
+    """Standard errors on each side of a 95 % interval: as many as Student's t has where the standard error is itself an
+    estimate, of degrees of freedom from how unevenly the rows pull (Satterthwaite 1946): 200 rows of which six decide
+    tell no more than about ten."""
+    from scipy.special import stdtrit
+
+    squares = pulls**2
+    uneven = float(squares @ squares / squares.sum() ** 2) - 1 / len(pulls)
+    return float(stdtrit(min(2 / uneven, 1e9), 0.975)) if uneven > 0 else SURE
 
 
 def win_rate(base: Measured, tuned: Measured, repeats: int = REPEATS) -> Score | None:
@@ -305,11 +319,25 @@ def _resampled(measured: Measured, repeats: int) -> dict[str, NDArray[np.float64
 
 def _draws(rows: NDArray[np.int64], groups: dict[int, int], repeats: int) -> Iterator[Counts]:
     """How often each of these rows is drawn [some of the repeats, n]; those of a group are drawn together."""
-    rng = np.random.default_rng((_SEED, len(rows)))
     number, n = _together(rows, groups)
-    for some in _parts(repeats, len(rows)):
-        counts = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(some)]).astype(np.float64)
+    for counts in _kept_counts(len(rows), n, repeats) if repeats * n <= _REMEMBERED else _counts(len(rows), n, repeats):
         yield counts if number is None else counts[:, number]
+
+
+@lru_cache(maxsize=4)
+def _kept_counts(rows: int, n: int, repeats: int) -> tuple[Counts, ...]:
+    """As `_counts`, remembered: each score of a system, and each system on the same rows, asks for the same draws."""
+    return tuple(_counts(rows, n, repeats))
+
+
+def _counts(rows: int, n: int, repeats: int) -> Iterator[Counts]:
+    """How often each of n is drawn among n [some of the repeats, n], read-only."""
+    rng = np.random.default_rng((_SEED, rows))
+    for some in _parts(repeats, rows):
+        drawn = rng.integers(0, n, (some, n)) + n * np.arange(some)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n).astype(np.float64)
+        counts.setflags(write=False)
+        yield counts
 
 
 def _parts(repeats: int, rows: int) -> Iterator[int]:
@@ -330,10 +358,9 @@ def _swapped(task: Task, base: Measured, tuned: Measured, metric: str, repeats: 
     """Differences under the hypothesis that the two systems are one: each row's measures change sides at random."""
     moved: dict[str, list[NDArray[np.float64]]] = {name: [] for name in base.rows}
     for n, names in _alike(base).items():
-        rng = np.random.default_rng((_SEED, n, 1))
         number, count = _together(base.rows[names[0]], base.groups)
-        for some in _parts(repeats, n):
-            drawn = rng.integers(0, 2, size=(some, count)).astype(np.float64)
+        few = repeats * count <= _REMEMBERED
+        for drawn in _kept_coins(n, count, repeats) if few else _coins(n, count, repeats):
             coins = drawn if number is None else drawn[:, number]
             for name in names:
                 moved[name].append(coins @ (tuned.values[name] - base.values[name]))
@@ -342,3 +369,18 @@ def _swapped(task: Task, base: Measured, tuned: Measured, metric: str, repeats: 
     second = {name: tuned.values[name].sum(0) - sums[name] for name in sums}
     swapped: NDArray[np.float64] = task.reduce(second)[metric] - task.reduce(first)[metric]
     return swapped
+
+
+@lru_cache(maxsize=4)
+def _kept_coins(rows: int, n: int, repeats: int) -> tuple[Counts, ...]:
+    """As `_coins`, remembered."""
+    return tuple(_coins(rows, n, repeats))
+
+
+def _coins(rows: int, n: int, repeats: int) -> Iterator[Counts]:
+    """A fair coin for each of n [some of the repeats, n], read-only."""
+    rng = np.random.default_rng((_SEED, rows, 1))
+    for some in _parts(repeats, rows):
+        coins = rng.integers(0, 2, size=(some, n)).astype(np.float64)
+        coins.setflags(write=False)
+        yield coins

@@ -215,11 +215,21 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "    ends = bias + np.array([-SURE, SURE])\n",
+                "    ends = bias + np.array([-sure, sure])\n",
                 "    ends = bias + np.array([-1.0, 1.0])\n",
             ),
         ),
         tests=(f"{_IN_STATS}::test_the_interval_is_that_of_resampling_rows_one_by_one[mean_row_loss]",),
+    ),
+    Mutant(
+        name="interval-trusts-few-rows",
+        trap="",
+        promise=_SURE,
+        file="stats.py",
+        edits=(
+            ("    return float(stdtrit(min(2 / uneven, 1e9), 0.975)) if uneven > 0 else SURE\n", "    return SURE\n"),
+        ),
+        tests=(f"{_IN_STATS}::test_the_interval_of_a_score_that_few_rows_decide_is_as_wide_as_students",),
     ),
     Mutant(
         name="test-not-paired",
@@ -229,7 +239,7 @@ MUTANTS = (
         edits=(
             (
                 "coins @ (tuned.values[name] - base.values[name])",
-                "coins @ (rng.permutation(tuned.values[name]) - base.values[name])",
+                "coins @ (tuned.values[name][::-1] - base.values[name])",
             ),
         ),
         tests=(f"{_IN_STATS}::test_a_clear_gain_helped_a_clear_loss_hurt_and_the_same_is_unclear",),

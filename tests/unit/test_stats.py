@@ -67,6 +67,45 @@ def test_the_interval_is_that_of_resampling_rows_one_by_one(metric: str) -> None
     assert found.n == 80
 
 
+def test_the_interval_of_a_score_that_few_rows_decide_is_as_wide_as_students() -> None:
+    """Eight rows that pull alike among 200 make an error of 2 / (1/8 - 1/200) = 16.7 degrees of freedom
+    (Satterthwaite), and t leaves 2.5 % beyond 2.113 on each side, where the normal leaves 1.73 %."""
+    loss = np.zeros(200)
+    loss[:8] = np.array([1.01, 1.0, 0.99, 0.98, -1.01, -1.0, -0.99, -0.98]) + 1e-3
+    rows = np.arange(200)
+    measured = Measured({"loss": rows, "tokens": rows}, {"loss": loss[:, None], "tokens": np.ones((200, 1))})
+    found = stats.scores(Chat(), measured, repeats=20_000)["mean_token_loss"]
+    drawn = stats.replicates(Chat(), measured, "mean_token_loss", repeats=20_000)
+    assert np.mean(drawn < found.low) == pytest.approx(0.0173, abs=0.002)
+    assert np.mean(drawn > found.high) == pytest.approx(0.0173, abs=0.002)
+
+
+def test_a_score_whose_rows_pull_alike_has_the_usual_interval() -> None:
+    loss = np.where(np.arange(200) % 2, 1.0, -1.0)[:, None]
+    measured = Measured(dict.fromkeys(("loss", "tokens"), np.arange(200)), {"loss": loss, "tokens": np.ones((200, 1))})
+    found = stats.scores(Chat(), measured)["mean_token_loss"]
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 / np.sqrt(200), rel=0.05)
+
+
+@pytest.mark.parametrize("n", [7, 3000])
+def test_draws_that_are_remembered_are_those_that_are_not(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(n)
+    pair = [
+        Measured(
+            dict.fromkeys(("loss", "tokens"), np.arange(n)), {"loss": rng.random((n, 1)), "tokens": np.ones((n, 1))}
+        )
+        for _ in range(2)
+    ]
+
+    def told() -> tuple[Any, ...]:
+        metric = Metric("mean_token_loss", higher_is_better=False)
+        return stats.scores(Chat(), pair[0], 500), stats.compare(Chat(), metric, *pair, repeats=500)
+
+    first, again = told(), told()
+    monkeypatch.setattr(stats, "_REMEMBERED", 0)
+    assert first == again == told()
+
+
 def test_a_clear_gain_helped_a_clear_loss_hurt_and_the_same_is_unclear() -> None:
     gold, weak = random_pair(200, 0.3, 1)
     strong = [g if k % 10 else p for k, (g, p) in enumerate(zip(gold, weak, strict=True))]
