@@ -327,7 +327,7 @@ class Search(Section):
     """What ends trials that fall behind, by their looks at the validation rows."""
 
     startup: int = Field(default=4, ge=1)
-    """Finished trials before the sampler learns from them and before any trial is pruned."""
+    """Finished trials before the sampler learns from them; those before are drawn at random."""
 
     together: int = Field(default=1, ge=1, le=16)
     """LoRA trials that train together over one frozen base, each as alone but for rounding: one base lies in memory

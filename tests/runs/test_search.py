@@ -349,7 +349,7 @@ def test_a_trial_that_falls_behind_is_ended_early_and_the_recipes_own_point_neve
     encoder: Path, rows: Path, tmp_path: Path
 ) -> None:
     asked = {"space": {"train.learning_rate": {"from": 1e-6, "to": 3e-2, "log": True}}, "sampler": "random",
-             "trials": 6, "startup": 1}  # fmt: skip
+             "trials": 6}  # fmt: skip
     values = values_of(encoder, rows, tmp_path, search=asked)
     values["train"] = {"epochs": 6, "batch_size": 8, "learning_rate": 3e-2}
     values["method"] = "full"

@@ -200,7 +200,7 @@ def test_a_member_that_falls_behind_leaves_and_the_others_go_on(
     encoder: Path, rows: Path, tmp_path: Path, crews: list[list[Trial]]
 ) -> None:
     space = {"train.learning_rate": {"from": 1e-6, "to": 3e-2, "log": True}}
-    opening = opened(encoder, rows, tmp_path, space=space, epochs=6, trials=6, pruner="asha", startup=1, seed=2)
+    opening = opened(encoder, rows, tmp_path, space=space, epochs=6, trials=6, pruner="asha", seed=2)
     tried(opening)
     assert list(map(len, crews)) == [3, 3]
     lines = table(opening)

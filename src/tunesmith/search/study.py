@@ -209,16 +209,15 @@ class Study:
             return walk(self.space.axes, pick)
 
     def prune(self, claim: Claim, share: float, value: float) -> bool:
-        """Whether a trial has fallen behind others at the same share of their updates. The recipe's own point never
-        has: it is what the winner is compared with."""
+        """Whether a trial has fallen behind others at the same share of their updates, one of which has come to its
+        end. The recipe's own point never has: it is what the winner is compared with."""
         step = int(100 * share + 1e-9)
         with self._asked():
             if step in self._study.get_trials(deepcopy=False)[claim.number].intermediate_values:
                 return False
             claim.trial.report(value, step)
             behind = claim.trial.should_prune()
-        finished = sum(line.state in ("complete", "pruned") for line in self.lines())
-        return behind and finished >= self.search.startup and not claim.start
+        return behind and not claim.start and any(line.state == "complete" for line in self.lines())
 
     def note(self, claim: Claim, digest: str) -> None:
         """Write down which recipe a trial is."""
