@@ -28,6 +28,28 @@ def share_interval(hits: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], 
     return low, high
 
 
+def effective(right: ArrayLike, groups: ArrayLike | None) -> tuple[float, float]:
+    """Hits and rows as if each row stood for itself: as many as tell no more than these do, of which those of one group
+    are right or wrong together (by the design effect of a share of groups; Korn and Graubard 1998). At worst, which is
+    taken where all or none are right, a group tells what one row does. `groups` has the number of each row's group;
+    None where each stands for itself."""
+    from scipy.stats import t
+
+    hits = np.asarray(right, np.float64)
+    n, share = len(hits), float(hits.mean()) if len(hits) else 0.0
+    if groups is None or not n:
+        return float(hits.sum()), float(n)
+    _, number = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(number)
+    rows = n**2 / float((sizes**2).sum())
+    if 0 < share < 1 and 1 < len(sizes) < n:
+        told = np.bincount(number, weights=hits - share)
+        spread = float((told**2).sum()) * len(sizes) / (len(sizes) - 1) / n**2
+        few = (t.ppf(0.975, n - 1) / t.ppf(0.975, len(sizes) - 1)) ** 2
+        rows = min(share * (1 - share) / spread, n) * few if spread > 0 else float(n)
+    return share * rows, rows
+
+
 def mcnemar(first_only: ArrayLike, second_only: ArrayLike) -> Any:
     """Two-sided p that rows which one system alone has right are as many on both sides: exact, mid-p (McNemar 1947;
     Fagerland, Lydersen and Laake 2013). 1 where there are none."""
@@ -60,7 +82,7 @@ def normal_p(difference: float, error: float) -> float:
     return math.erfc(abs(difference) / error / math.sqrt(2))
 
 
-def share_difference(first: tuple[float, int], second: tuple[float, int]) -> tuple[float, float, float]:
+def share_difference(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float, float]:
     """The 95 % interval of a share of rows minus that of others, each (hits, rows), and the two-sided p that they are
     one (Agresti and Caffo 2000: a hit and a miss are added to each)."""
     (a, n), (b, m) = ((hits + 1, rows + 2) for hits, rows in (first, second))

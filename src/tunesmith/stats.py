@@ -26,6 +26,8 @@ LEVEL = 0.05
 """p below which a difference counts as there."""
 _ORDERED = 200
 """Replicates of scores that need the order of rows, which cost more each."""
+_OTHERS = 20
+"""Other counts of rows, or other measures, by which a share is told from a score that looks like one."""
 _AT_ONCE = 2**23
 """Counts of rows that are in memory together: a thousand draws of 100,000 rows would take most of a gigabyte."""
 _REMEMBERED = 2**21
@@ -128,11 +130,8 @@ def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats
 
 def _paired(task: Task, base: Measured, tuned: Measured, name: str, repeats: int) -> tuple[float, str]:
     """p that the two systems are one, and the test."""
-    values = [_values(task, measured, name) for measured in (base, tuned)]
-    if not tuned.groups and all(
-        _is_share(v, _reduced(task, m, name)) for v, m in zip(values, (base, tuned), strict=True)
-    ):
-        first, second = values
+    first, second = (None if tuned.groups else _share(task, measured, name) for measured in (base, tuned))
+    if first is not None and second is not None:
         return float(mcnemar((first > second).sum(), (second > first).sum())), "McNemar, mid-p"
     difference = abs(_reduced(task, tuned, name) - _reduced(task, base, name))
     swapped = np.abs(_swapped(task, base, tuned, name, repeats))
@@ -147,13 +146,10 @@ def apart(task: Task, metric: str, first: Measured, second: Measured) -> Apart:
     normal, with errors from what each row pulls at its score (infinitesimal jackknife; Efron 1982); of shares of rows,
     the one of two shares."""
     sets = [_summed(task, measured) for measured in (first, second)]
-    points = [_reduced(task, measured, metric) for measured in sets]
-    difference = points[0] - points[1]
-    values = [_values(task, measured, metric) for measured in sets]
-    if not (first.groups or second.groups) and all(
-        _is_share(v, point) for v, point in zip(values, points, strict=True)
-    ):
-        low, high, p = share_difference(*((float(v.sum()), len(v)) for v in values))
+    difference = _reduced(task, sets[0], metric) - _reduced(task, sets[1], metric)
+    mine, rest = (None if first.groups or second.groups else _share(task, measured, metric) for measured in sets)
+    if mine is not None and rest is not None:
+        low, high, p = share_difference((float(mine.sum()), len(mine)), (float(rest.sum()), len(rest)))
         return Apart(difference, low, high, p)
     error = math.hypot(*(_length(_pulls(task, measured)[metric]) for measured in sets))
     return Apart(difference, difference - SURE * error, difference + SURE * error, normal_p(difference, error))
@@ -249,7 +245,8 @@ def _shares(task: Task, summed: Measured, points: dict[str, float]) -> dict[str,
         part = summed.only(names)
         with np.errstate(all="ignore"):
             each = task.reduce(part.values)
-        found |= {name: values for name, values in each.items() if _is_share(values, points[name])}
+        maybe = {name: values for name, values in each.items() if _like_share(values, points[name])}
+        found |= {name: values for name, values in maybe.items() if _is_share(task, part, name, values)}
     return found
 
 
@@ -261,9 +258,7 @@ def rows_of(task: Task, measured: Measured, metric: str) -> NDArray[np.int64]:
 def hits(task: Task, measured: Measured, metric: str) -> NDArray[np.float64] | None:
     """Of each row that the score rests on, 1 where it is right and 0 where not; None where the score is no share of
     rows that stand for themselves."""
-    summed = _summed(task, measured)
-    values = _values(task, summed, metric)
-    return values if not measured.groups and _is_share(values, _reduced(task, summed, metric)) else None
+    return None if measured.groups else _share(task, _summed(task, measured), metric)
 
 
 def _behind(task: Task, measured: Measured, metric: str) -> list[str]:
@@ -274,14 +269,34 @@ def _behind(task: Task, measured: Measured, metric: str) -> list[str]:
     raise KeyError(metric)
 
 
-def _values(task: Task, measured: Measured, metric: str) -> NDArray[np.float64]:
-    """The metric of each row alone."""
+def _share(task: Task, measured: Measured, metric: str) -> NDArray[np.float64] | None:
+    """Whether each row is right, where the metric is the share of rows that are; else None."""
+    part = measured.only(_behind(task, measured, metric))
     with np.errstate(all="ignore"):
-        return task.reduce(measured.only(_behind(task, measured, metric)).values)[metric]
+        values = task.reduce(part.values)[metric]
+    like = _like_share(values, _reduced(task, part, metric))
+    return values if like and _is_share(task, part, metric, values) else None
 
 
-def _is_share(values: NDArray[np.float64], score: float) -> bool:
+def _like_share(values: NDArray[np.float64], score: float) -> bool:
+    """Whether the metric of each row alone is 0 or 1, and the score their mean."""
     return values.ndim == 1 and bool(np.isin(values, (0.0, 1.0)).all()) and abs(float(values.mean()) - score) < 1e-9
+
+
+def _is_share(task: Task, part: Measured, metric: str, values: NDArray[np.float64]) -> bool:
+    """Whether a score that looks like a share is the mean of its rows' values however often each row counts. Where all
+    of them are 0, no count of rows can tell (the MCC of one answer for all is 0 whatever rows there are); then the
+    score is asked of other measures: all that is not 1 in every row, as the count of rows is, is drawn at random. One
+    that may be negative is no share."""
+    rng = np.random.default_rng((_SEED, 2))
+    with np.errstate(all="ignore"):
+        if not values.any():
+            drawn = {name: np.where((each == 1).all(0), 1.0, rng.random((_OTHERS, each.shape[1])))
+                     for name, each in part.values.items()}  # fmt: skip
+            return bool(np.all(task.reduce(drawn)[metric] >= 0))
+        counts = rng.integers(1, 4, (_OTHERS, len(values))).astype(np.float64)
+        scores = task.reduce({name: counts @ each for name, each in part.values.items()})[metric]
+        return bool(np.all(np.abs(scores - counts @ values / counts.sum(1)) < 1e-9))
 
 
 def _summed(task: Task, measured: Measured) -> Measured:

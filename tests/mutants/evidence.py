@@ -20,6 +20,8 @@ _HEART = "Training rows that are written by heart are told, and none that the un
 _KEPT = "What a model knew before and has lost is told to be lost."
 _ADVICE = "What is advised, the recipe takes, and no weightier advice contradicts."
 _KNOWN = "What is no number, or was not measured, is not told as one."
+_SHARE = "The interval of a share of rows is of scores that are one, and not of those that look like one on these rows."
+_TOGETHER = "Rows that are drawn together make no bin and no rate of a group surer."
 
 MUTANTS = (
     Mutant(
@@ -197,5 +199,40 @@ MUTANTS = (
             ('*(number(look["scores"].get(name)) for name in names)', '*(number(v) for v in look["scores"].values())'),
         ),
         tests=("tests/unit/report/test_text.py::test_a_look_that_lacks_a_score_leaves_its_column_empty",),
+    ),
+    Mutant(
+        name="no-row-is-right-so-it-is-a-share",
+        trap="",
+        promise=_SHARE,
+        file="stats.py",
+        edits=(("        if not values.any():\n", "        if values is None:\n"),),
+        tests=("tests/unit/test_stats.py::test_a_score_that_no_row_alone_can_have_is_no_share_of_rows",),
+    ),
+    Mutant(
+        name="the-same-on-these-rows",
+        trap="",
+        promise=_SHARE,
+        file="stats.py",
+        edits=(("values if like and _is_share(task, part, metric, values) else None", "values if like else None"),),
+        tests=("tests/unit/test_stats.py::test_a_score_that_equals_the_share_on_these_rows_alone_is_none",),
+    ),
+    Mutant(
+        name="bins-of-strangers",
+        trap="",
+        promise=_TOGETHER,
+        file="evidence/calibration.py",
+        edits=(("None if number is None else number[mine]", "None"),),
+        tests=(
+            f"{_CALIBRATION}::test_the_interval_of_a_bin_holds_its_share_where_rows_of_a_group_are_right_together",
+            f"{_CALIBRATION}::test_copies_of_rows_make_the_error_no_surer",
+        ),
+    ),
+    Mutant(
+        name="rates-of-strangers",
+        trap="",
+        promise=_TOGETHER,
+        file="evidence/fairness.py",
+        edits=(("result.tuned.measured.groups if asked.data is None else {}", "result.tuned.measured.groups and {}"),),
+        tests=(f"{_FAIRNESS}::test_rows_that_are_drawn_together_make_no_group_odd_by_chance_and_no_rate_surer",),
     ),
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 from scipy.integrate import quad
@@ -90,3 +90,28 @@ def test_signs_that_are_drawn_at_random_tell_what_mcnemar_tells_of_single_rows()
         assert significance.flipped([1] * fixed + [-1] * broken + [0] * 5) == pytest.approx(exact, abs=0.02)
     assert significance.flipped([]) == significance.flipped([0, 0]) == significance.flipped([2, -2]) == 1.0
     assert significance.flipped([100]) > 0.4  # one group tells nothing, however large
+
+
+def test_rows_that_stand_for_themselves_are_worth_what_they_are_and_copies_what_one_is() -> None:
+    rng = np.random.default_rng(0)
+    right = (rng.random(60) < 0.7).astype(float)
+    assert significance.effective(right, None) == (right.sum(), 60.0)
+    hits, rows = significance.effective(right, np.arange(60))
+    assert (hits, rows) == (pytest.approx(right.sum()), 60.0)
+    hits, rows = significance.effective(np.repeat(right, 4), np.repeat(np.arange(60), 4))
+    assert rows == pytest.approx(60, rel=0.06) and hits / rows == pytest.approx(right.mean())
+    assert significance.effective(np.ones(40), np.repeat(np.arange(8), 5)) == (
+        8.0,
+        8.0,
+    )  # groups that are all right tell one each
+    assert significance.effective(np.array([1.0, 0.0]), np.array([3, 3])) == (0.5, 1.0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=40))
+def test_rows_in_groups_are_worth_no_more_than_they_are(pairs: list[tuple[bool, int]]) -> None:
+    right, groups = np.array([float(hit) for hit, _ in pairs]), np.array([group for _, group in pairs])
+    hits, rows = significance.effective(right, groups)
+    assert 0 < rows <= len(pairs) + 1e-9 and 0 <= hits <= rows + 1e-9
+    low, high = significance.share_interval(hits, rows)
+    assert 0 <= low <= right.mean() + 1e-9 and right.mean() - 1e-9 <= high <= 1

@@ -246,3 +246,23 @@ def test_a_score_that_is_no_number_is_none_and_the_others_are_told() -> None:
     found = stats.scores(task, judge_answers(task, rows, [{"value": k / 10} for k in range(30)]).measured)
     assert "r2" not in found and found["mae"].value == pytest.approx(0.85)  # equal numbers have no variance
     assert all(np.isfinite([score.value, score.low, score.high]).all() for score in found.values())
+
+
+def test_a_score_that_no_row_alone_can_have_is_no_share_of_rows() -> None:
+    gold = ["a"] * 30 + ["b"] * 10
+    found = stats.scores(TASK, judged(gold, ["a"] * 40))["mcc"]
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert stats.hits(TASK, judged(gold, ["a"] * 40), "mcc") is None
+    lost = [{"label": "b", "probabilities": dict.fromkeys(TASK.labels, 1 / 3)}] * 40
+    rows = [Row(k, {"text": "t", "label": label}, "f", k) for k, label in enumerate(["a"] * 40)]
+    none = judge_answers(TASK, rows, lost).measured
+    assert stats.scores(TASK, none)["accuracy"].high > 0.03  # of forty rows none is right, and that is a share
+    assert stats.hits(TASK, none, "accuracy") is not None
+
+
+def test_a_score_that_equals_the_share_on_these_rows_alone_is_none() -> None:
+    gold, guess = ["a"] * 10 + ["b"] * 10, ["a"] * 8 + ["b"] * 10 + ["a"] * 2
+    values = value_of(TASK, judged(gold, guess))
+    assert values["macro_f1"] == pytest.approx(values["accuracy"])  # as many of each, as many of each are right
+    assert stats.hits(TASK, judged(gold, guess), "macro_f1") is None
+    assert stats.hits(TASK, judged(gold, guess), "accuracy") is not None

@@ -14,7 +14,7 @@ from tunesmith import stats
 from tunesmith.contracts import Answer
 from tunesmith.evidence.case import Case
 from tunesmith.metrics.measured import Score
-from tunesmith.significance import share_interval
+from tunesmith.significance import effective, share_interval
 
 BINS = 10
 _THRESHOLDS = np.linspace(0.0, 0.95, 20)
@@ -35,7 +35,7 @@ def look(case: Case) -> dict[str, Any] | None:
     if temperature is not None:
         raw = error(np.array([_raw(case.tuned[row.id], temperature) for row in case.rows]), right, groups)
     return {
-        "bins": bins(sure, right),
+        "bins": bins(sure, right, groups),
         "error": asdict(error(sure, right, groups)),
         "raw_error": None if raw is None else asdict(raw),
         "temperature": temperature,
@@ -63,16 +63,17 @@ def _places(sure: Numbers) -> NDArray[np.int64]:
     return np.minimum((sure * BINS).astype(np.int64), BINS - 1)
 
 
-def bins(sure: Numbers, right: Numbers) -> list[dict[str, Any]]:
-    """The bins that have rows: see reportshape.Bin."""
+def bins(sure: Numbers, right: Numbers, groups: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
+    """The bins that have rows: see reportshape.Bin. `groups` numbers the group that each row is drawn with."""
     place = _places(sure)
+    number = np.array([groups[k] for k in range(len(sure))]) if groups else None
     made = []
     for k in range(BINS):
         mine = place == k
         n = int(mine.sum())
         if n:
             hits = float(right[mine].sum())
-            low, high = share_interval(hits, n)
+            low, high = share_interval(*effective(right[mine], None if number is None else number[mine]))
             spread = {"accuracy_low": float(low), "accuracy_high": float(high)}
             made.append({"low": k / BINS, "high": (k + 1) / BINS, "n": n, "confidence": float(sure[mine].mean()),
                          "accuracy": hits / n, **spread})  # fmt: skip

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.contracts import Row, Task
 from tunesmith.data.content import SLICE
@@ -21,7 +22,7 @@ from tunesmith.evidence.case import Case
 from tunesmith.labelled import label_text
 from tunesmith.metrics.measured import Score
 from tunesmith.recipe import Recipe
-from tunesmith.significance import corrected, share_difference, share_interval
+from tunesmith.significance import corrected, effective, share_difference, share_interval
 from tunesmith.stats import LEVEL
 from tunesmith.train.evaluate import answer_rows
 
@@ -76,15 +77,19 @@ def _one(case: Case, asked: Fairness) -> dict[str, Any]:
         answers = dict(case.tuned)
     else:
         answers = answer_rows(case.model, case.task, [row for part in enough.values() for row in part])
+    together = case.result.tuned.measured.groups if asked.data is None else {}
     hits = {
-        value: (sum(answers[row.id]["label"] in asked.positive for row in part), len(part))
+        value: Hits(
+            np.array([answers[row.id]["label"] in asked.positive for row in part], np.float64),
+            np.array([together[row.id] for row in part]) if together else None,
+        )
         for value, part in enough.items()
     }
     return {
         "by": asked.by,
         "file": file,
         "positive": list(asked.positive),
-        "overall": asdict(_rate(*(sum(part) for part in zip(*hits.values(), strict=True)))),
+        "overall": asdict(_rate(_all(list(hits.values())))),
         "groups": _groups(hits),
         "least": asked.least,
         "left_out": len(groups) - len(enough),
@@ -117,37 +122,61 @@ def _rows(recipe: Recipe, task: Task, asked: Fairness, rows: Sequence[Row]) -> t
     return found.rows, str(paths[0])
 
 
-def _groups(hits: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Hits:
+    """The rows of a group."""
+
+    given: NDArray[np.float64]
+    """[rows], 1 where a positive label is given."""
+    drawn: NDArray[np.int64] | None
+    """[rows], the number of those that are drawn together; None where each row stands for itself."""
+
+    @property
+    def worth(self) -> tuple[float, float]:
+        """Hits and rows that tell as much, each standing for itself."""
+        return effective(self.given, self.drawn)
+
+
+def _all(hits: Sequence[Hits]) -> Hits:
+    drawn = [part.drawn for part in hits if part.drawn is not None]
+    return Hits(np.concatenate([part.given for part in hits]), np.concatenate(drawn) if drawn else None)
+
+
+def _groups(hits: Mapping[str, Hits]) -> list[dict[str, Any]]:
     """The highest rate first."""
-    all_hits, all_rows = (sum(part) for part in zip(*hits.values(), strict=True))
     made = []
-    for value, (hit, n) in hits.items():
-        low, high, p = share_difference((hit, n), (all_hits - hit, all_rows - n))
-        gap = hit / n - (all_hits - hit) / (all_rows - n)
+    for value, mine in hits.items():
+        rest = _all([part for other, part in hits.items() if other != value])
+        low, high, p = share_difference(mine.worth, rest.worth)
+        gap = float(mine.given.mean() - rest.given.mean())
         made.append(
-            {"value": value, "n": n, "rate": asdict(_rate(hit, n)), "gap": gap, "low": low, "high": high, "p": p}
-        )
+            {"value": value, "n": len(mine.given), "rate": asdict(_rate(mine)), "gap": gap, "low": low, "high": high,
+             "p": p}
+        )  # fmt: skip
     for one, p in zip(made, corrected([one["p"] for one in made]), strict=True):
         del one["p"]
         one |= {"corrected": p, "odd": p < LEVEL}
     return sorted(made, key=lambda one: (-one["rate"]["value"], one["value"]))
 
 
-def _rate(hit: int, n: int) -> Score:
-    low, high = share_interval(hit, n)
-    return Score(hit / n, float(low), float(high), n)
+def _rate(found: Hits) -> Score:
+    low, high = share_interval(*found.worth)
+    return Score(float(found.given.mean()), float(low), float(high), len(found.given))
 
 
-def _spread(hits: Sequence[tuple[int, int]]) -> Score:
+def _spread(hits: Sequence[Hits]) -> Score:
     """Highest rate minus lowest. Chance alone makes it more than 0, and in replicates once more. So these (of rates
     from their posteriors, Jeffreys') are shifted by what they are too high on average, and the interval begins at 0
     where equal rates would show as much in one sample of twenty."""
     rng = np.random.default_rng(_SEED)
-    counts, sizes = np.array(hits, np.float64).T
-    value = float(np.ptp(counts / sizes))
+    rates: list[float] = [float(found.given.mean()) for found in hits]
+    value = max(rates) - min(rates)
+    counts, sizes = np.array([found.worth for found in hits]).T
     drawn = np.ptp(rng.beta(counts + 0.5, sizes - counts + 0.5, (_REPEATS, len(hits))), axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975]) - (drawn.mean() - value)
-    even = rng.binomial(sizes.astype(int), counts.sum() / sizes.sum(), (_REPEATS, len(hits))) / sizes
+    whole = np.maximum(np.round(sizes), 1).astype(int)
+    even = rng.binomial(whole, counts.sum() / sizes.sum(), (_REPEATS, len(hits))) / whole
     if value <= np.quantile(np.ptp(even, axis=1), 0.95):
         low = 0.0
-    return Score(value, float(np.clip(low, 0.0, value)), float(np.clip(high, value, 1.0)), int(sizes.sum()))
+    n = sum(len(found.given) for found in hits)
+    return Score(value, float(np.clip(low, 0.0, value)), float(np.clip(high, value, 1.0)), n)

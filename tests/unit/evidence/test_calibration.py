@@ -114,6 +114,24 @@ def test_copies_of_rows_make_the_error_no_surer() -> None:
     assert four["error"]["value"] == pytest.approx(one["error"]["value"])
     widths = [found["error"]["high"] - found["error"]["low"] for found in (one, four)]
     assert widths[1] > 0.8 * widths[0]
+    for mine, theirs in zip(one["bins"], four["bins"], strict=True):
+        assert theirs["accuracy_high"] - theirs["accuracy_low"] > 0.9 * (mine["accuracy_high"] - mine["accuracy_low"])
+
+
+def test_the_interval_of_a_bin_holds_its_share_where_rows_of_a_group_are_right_together() -> None:
+    rng = np.random.default_rng(4)
+    held = alone = 0
+    for _ in range(200):
+        number = np.repeat(np.arange(30), 5)
+        right = np.repeat((rng.random(30) < 0.85).astype(float), 5)
+        sure = np.full(150, 0.85)
+        for groups in (dict(enumerate(number.tolist())), None):
+            (one,) = calibration.bins(sure, right, groups)
+            assert one["accuracy"] == pytest.approx(right.mean()) and one["n"] == 150
+            inside = one["accuracy_low"] <= 0.85 <= one["accuracy_high"]
+            held, alone = (held + inside, alone) if groups else (held, alone + inside)
+    assert held >= 180  # binomial(200, .95) is below that three times in a thousand
+    assert alone < 150
 
 
 def test_answers_without_a_confidence_have_no_calibration() -> None:

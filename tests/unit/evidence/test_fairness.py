@@ -11,7 +11,7 @@ import pytest
 import judged
 import tiny
 from tunesmith import cli, recipefile, run
-from tunesmith.data.content import SLICE
+from tunesmith.data.content import GROUP, SLICE
 from tunesmith.errors import UserError
 from tunesmith.evaluating import Fairness
 from tunesmith.evidence import fairness
@@ -50,6 +50,28 @@ def test_an_even_model_has_hardly_ever_an_odd_group_and_a_spread_that_may_be_non
         spread += found["spread"]["low"] > 0
     assert odd <= 5  # binomial(40, .05) is above that 14 times in a thousand
     assert spread <= 6
+
+
+def test_rows_that_are_drawn_together_make_no_group_odd_by_chance_and_no_rate_surer() -> None:
+    told = {"together": 0, "alone": 0}
+    spread = held = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        bad = np.repeat(rng.random(80) < 0.2, 5)  # a writer of five rows is called bad in all of them, or in none
+        groups = np.repeat(np.array(GROUPS), 100).tolist()
+        writers = [str(k) for k in np.repeat(np.arange(80), 5)]
+        gold, tuned = ["good"] * 400, np.where(bad, "bad", "good").tolist()
+        for name, beside in (("together", {GROUP: writers}), ("alone", {})):
+            rows = judged.labelled_rows(gold, **{SLICE + "place": groups, **beside})
+            made = judged.of_labels(gold, tuned, rows=rows, labels=["bad", "good"], fairness=ASKED)
+            (found,) = fairness.look(made)
+            told[name] += any(one["odd"] for one in found["groups"])
+            if name == "together":
+                spread += found["spread"]["low"] > 0
+                held += found["overall"]["low"] <= 0.2 <= found["overall"]["high"]
+    assert told["together"] <= 8 < 25 < told["alone"]
+    assert spread <= 8  # binomial(60, .05) is above that once in a hundred thousand times
+    assert held >= 52
 
 
 def test_the_numbers_of_a_group_are_those_of_its_rows_that_should_not_be_positive() -> None:
