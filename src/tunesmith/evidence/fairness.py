@@ -144,7 +144,7 @@ def _all(hits: Sequence[Hits]) -> Hits:
 
 def _groups(hits: Mapping[str, Hits]) -> list[dict[str, Any]]:
     """The highest rate first."""
-    made = []
+    made: list[dict[str, Any]] = []
     for value, mine in hits.items():
         rest = _all([part for other, part in hits.items() if other != value])
         low, high, p = share_difference(mine.worth, rest.worth)
