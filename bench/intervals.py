@@ -129,9 +129,12 @@ def main() -> int:
     parser.add_argument("--save", action="store_true", help="keep the result")
     parser.add_argument("--repeats", type=int, default=10_000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="the others stay as saved")
     asked = parser.parse_args()
-    found: dict[str, Any] = {}
-    for number, case in enumerate(CASES):
+    found: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))["cases"] if asked.only else {}
+    for number, case in enumerate(CASES):  # each has draws of its own
+        if asked.only and case.name not in asked.only:
+            continue
         began = time.perf_counter()
         found[case.name] = {"n": case.n, **simulate(number, asked.repeats, asked.processes)}
         print(json.dumps({case.name: found[case.name]}), f"{time.perf_counter() - began:.0f} s", flush=True)
@@ -150,6 +153,7 @@ def main() -> int:
 
 def keep(found: dict[str, Any], repeats: int) -> None:
     """The cases that are done, on disk and in the page."""
+    found = {case.name: found[case.name] for case in CASES if case.name in found}
     RESULT.write_text(json.dumps({"repeats": repeats, "cases": found}, indent=1) + "\n", encoding="utf-8")
     write_page(found, repeats)
 
@@ -177,16 +181,18 @@ def simulate(number: int, repeats: int, processes: int) -> dict[str, Any]:
 def _count(number: int, true: dict[str, float], part: int, repeats: int) -> dict[str, dict[str, int]]:
     case = CASES[number]
     rng = np.random.default_rng((number, 1, part))
+    metrics = [Metric(name, higher_is_better=True) for name in case.metrics]
     found = {metric: {"held": 0, "percentiles": 0, "wrong": 0} for metric in case.metrics}
     for _ in range(repeats):
         one, other = case.draw(case.n, rng)
         scores = stats.scores(case.task, one)
+        drawn = stats.replicates_each(case.task, one)
+        verdicts = stats.compare_each(case.task, metrics, one, other)
         for metric, counts in found.items():
             counts["held"] += scores[metric].low <= true[metric] <= scores[metric].high
-            low, high = np.quantile(stats.replicates(case.task, one, metric), [0.025, 0.975])
+            low, high = np.quantile(drawn[metric], [0.025, 0.975])
             counts["percentiles"] += bool(low <= true[metric] <= high)
-            verdict = stats.compare(case.task, Metric(metric, higher_is_better=True), one, other)
-            counts["wrong"] += verdict.p < stats.LEVEL
+            counts["wrong"] += verdicts[metric].p < stats.LEVEL
     return found
 
 

@@ -9,9 +9,8 @@ randomization (Noreen 1989), with the chance of ties halved.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,21 +18,16 @@ from numpy.typing import NDArray
 
 from tunesmith.contracts import Metric, Task
 from tunesmith.metrics.measured import Measured, Score
+from tunesmith.resampling import REPEATS, Counts, coins, drawn_sums, draws, together
 from tunesmith.significance import SURE, mcnemar, normal_p, rows_needed, share_difference, share_interval
 
-REPEATS = 1000
 LEVEL = 0.05
 """p below which a difference counts as there."""
 _ORDERED = 200
 """Replicates of scores that need the order of rows, which cost more each."""
 _OTHERS = 20
 """Other counts of rows, or other measures, by which a share is told from a score that looks like one."""
-_AT_ONCE = 2**23
-"""Counts of rows that are in memory together: a thousand draws of 100,000 rows would take most of a gigabyte."""
-_REMEMBERED = 2**21
-"""Most counts that are kept for the next score on as many rows: four times 16 MB."""
 _SEED = 20_261_121
-Counts = NDArray[np.float64]
 Outcome = Literal["helped", "hurt", "unclear"]
 
 
@@ -68,15 +62,15 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
     the one of shares. One that is no number on these rows (the variance told of equal ones) is none."""
     summed = _summed(task, measured)
     points = {name: float(value) for name, value in task.reduce(_sums(summed, None)).items()}
-    draws = task.reduce(_resampled(summed, repeats))
+    drawn = task.reduce(_resampled(summed, repeats))
     needed = rows_behind(task, summed)
     listed = {name: measured.values[name] for name in task.each if name in measured.values}
     if listed:
         rows = next(measured.rows[name] for name in listed)
         ordered = task.order(listed, np.ones((1, len(rows))))
         points |= {name: float(value[0]) for name, value in ordered.items()}
-        drawn = [task.order(listed, some) for some in _draws(rows, measured.groups, min(repeats, _ORDERED))]
-        draws |= {name: np.concatenate([part[name] for part in drawn]) for name in ordered}
+        ordered_draws = [task.order(listed, some) for some in draws(rows, measured.groups, min(repeats, _ORDERED))]
+        drawn |= {name: np.concatenate([part[name] for part in ordered_draws]) for name in ordered}
         needed |= dict.fromkeys(ordered, len(rows))
     shares = {} if measured.groups else _shares(task, summed, points)
     pulls = _pulls(task, summed)
@@ -84,7 +78,7 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
     for name, point in points.items():
         if not math.isfinite(point):
             continue
-        low, high = _interval(draws[name], point, pulls.get(name))
+        low, high = _interval(drawn[name], point, pulls.get(name))
         if name in shares:
             low, high = map(float, share_interval(shares[name].sum(), len(shares[name])))
         found[name] = Score(point, low, high, needed[name])
@@ -98,8 +92,12 @@ def value(task: Task, measured: Measured, metric: str) -> float:
 
 def replicates(task: Task, measured: Measured, metric: str, repeats: int = REPEATS) -> NDArray[np.float64]:
     """The score on resampled rows: [repeats]. Systems that were measured on the same rows get the same draws."""
-    found: NDArray[np.float64] = task.reduce(_resampled(_summed(task, measured), repeats))[metric]
-    return found
+    return replicates_each(task, measured, repeats)[metric]
+
+
+def replicates_each(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, NDArray[np.float64]]:
+    """As `replicates`, of all scores that are made of sums."""
+    return task.reduce(_resampled(_summed(task, measured), repeats))
 
 
 def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats: int = REPEATS) -> Verdict:
@@ -108,37 +106,60 @@ def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats
     The interval is a paired bootstrap's. p is that of swapping the two systems' measures row by row at random; where
     the metric is a share of rows, McNemar's. The outcome is `helped` or `hurt` only where both agree at 5 %.
     """
-    name = metric.name
+    return compare_each(task, (metric,), base, tuned, repeats)[metric.name]
+
+
+def compare_each(
+    task: Task, metrics: Sequence[Metric], base: Measured, tuned: Measured, repeats: int = REPEATS
+) -> dict[str, Verdict]:
+    """As `compare`, on several metrics, each by itself: name -> verdict. Rows are drawn once for all of them."""
     base, tuned = _summed(task, base), _summed(task, tuned)
     for measure, rows in base.rows.items():
         assert np.array_equal(rows, tuned.rows[measure]), "both systems must be measured on the same rows"
-    difference = _reduced(task, tuned, name) - _reduced(task, base, name)
-    spread = task.reduce(_resampled(tuned, repeats))[name] - task.reduce(_resampled(base, repeats))[name]
-    pulls = _pulls(task, tuned)[name] - _pulls(task, base)[name]
-    low, high = _interval(spread, difference, pulls)
-    p, test = _paired(task, base, tuned, name, repeats)
+    before, after = (task.reduce(_sums(measured, None)) for measured in (base, tuned))
+    drawn_before, drawn_after = (task.reduce(_resampled(measured, repeats)) for measured in (base, tuned))
+    pulls_before, pulls_after = _pulls(task, base), _pulls(task, tuned)
+    behind = rows_behind(task, tuned)
+    swapped: dict[str, NDArray[np.float64]] = {}
+    found = {}
+    for metric in metrics:
+        name = metric.name
+        difference = float(after[name]) - float(before[name])
+        pulls = pulls_after[name] - pulls_before[name]
+        low, high = _interval(drawn_after[name] - drawn_before[name], difference, pulls)
+        told = _as_shares(task, base, tuned, name)
+        if told is None:
+            swapped = swapped or _swapped(task, base, tuned, repeats)
+            told = _randomized(difference, swapped[name]), "approximate randomization"
+        outcome = _outcome(metric, low, high, told[0])
+        needed = rows_needed(behind[name], difference, _length(pulls)) if outcome == "unclear" else None
+        found[name] = Verdict(outcome, name, difference, float(low), float(high), *told, needed)
+    return found
+
+
+def _outcome(metric: Metric, low: float, high: float, p: float) -> Outcome:
+    """What the interval and the test say where they agree."""
     gain = 1.0 if metric.higher_is_better else -1.0
-    outcome: Outcome = "unclear"
     if p < LEVEL and min(low * gain, high * gain) > 0:
-        outcome = "helped"
-    elif p < LEVEL and max(low * gain, high * gain) < 0:
-        outcome = "hurt"
-    n = rows_behind(task, tuned)[name]
-    needed = rows_needed(n, difference, _length(pulls)) if outcome == "unclear" else None
-    return Verdict(outcome, name, float(difference), float(low), float(high), p, test, needed)
+        return "helped"
+    return "hurt" if p < LEVEL and max(low * gain, high * gain) < 0 else "unclear"
 
 
-def _paired(task: Task, base: Measured, tuned: Measured, name: str, repeats: int) -> tuple[float, str]:
-    """p that the two systems are one, and the test."""
+def _as_shares(task: Task, base: Measured, tuned: Measured, name: str) -> tuple[float, str] | None:
+    """p that two shares of the same rows are one, and the test; None where the metric is no share of rows."""
     first, second = (None if tuned.groups else _share(task, measured, name) for measured in (base, tuned))
-    if first is not None and second is not None:
-        return float(mcnemar((first > second).sum(), (second > first).sum())), "McNemar, mid-p"
-    difference = abs(_reduced(task, tuned, name) - _reduced(task, base, name))
-    swapped = np.abs(_swapped(task, base, tuned, name, repeats))
-    more, same = np.sum(swapped > difference + 1e-12), np.sum(np.abs(swapped - difference) <= 1e-12)
-    if same == repeats:  # nothing ever changes sides
-        return 1.0, "approximate randomization"
-    return float((0.5 + more + 0.5 * same) / (repeats + 1)), "approximate randomization"
+    if first is None or second is None:
+        return None
+    return float(mcnemar((first > second).sum(), (second > first).sum())), "McNemar, mid-p"
+
+
+def _randomized(difference: float, swapped: NDArray[np.float64]) -> float:
+    """p of a difference, by those under the hypothesis that there is none."""
+    more = np.sum(np.abs(swapped) > abs(difference) + 1e-12)
+    same = np.sum(np.abs(np.abs(swapped) - abs(difference)) <= 1e-12)
+    if same == len(swapped):  # nothing ever changes sides
+        return 1.0
+    return float((0.5 + more + 0.5 * same) / (len(swapped) + 1))
 
 
 def apart(task: Task, metric: str, first: Measured, second: Measured) -> Apart:
@@ -164,7 +185,7 @@ def _pulls(task: Task, measured: Measured) -> dict[str, NDArray[np.float64]]:
         sums = _sums(part, None)
         step = 1e-3 / count
         moved = task.reduce({name: sums[name] + step * count * values for name, values in part.values.items()})
-        number, groups = _together(part.rows[names[0]], part.groups)
+        number, groups = together(part.rows[names[0]], part.groups)
         for metric, point in task.reduce(sums).items():
             each = (moved[metric] - float(point)) / step / count
             summed = each if number is None else np.bincount(number, weights=each, minlength=groups)
@@ -314,88 +335,25 @@ def _sums(measured: Measured, weights: Counts | None) -> dict[str, NDArray[np.fl
     return {name: weights @ values for name, values in measured.values.items()}
 
 
-def drawn_sums(
-    values: NDArray[np.float64], rows: NDArray[np.int64], groups: dict[int, int], repeats: int = REPEATS
-) -> NDArray[np.float64]:
-    """Sums of values [rows, width] over rows drawn with replacement: [repeats, width]. Rows of a group are drawn
-    together. The draw depends on the number of rows (and on their groups) alone."""
-    return np.concatenate([counts @ values for counts in _draws(rows, groups, repeats)])
-
-
 def _resampled(measured: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
     """Sums of measures over drawn rows: [repeats, width]. Two systems on the same rows are resampled alike."""
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in measured.rows}
     for names in _alike(measured).values():
-        for counts in _draws(measured.rows[names[0]], measured.groups, repeats):
+        for counts in draws(measured.rows[names[0]], measured.groups, repeats):
             for name in names:
                 found[name].append(counts @ measured.values[name])
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _draws(rows: NDArray[np.int64], groups: dict[int, int], repeats: int) -> Iterator[Counts]:
-    """How often each of these rows is drawn [some of the repeats, n]; those of a group are drawn together."""
-    number, n = _together(rows, groups)
-    for counts in _kept_counts(len(rows), n, repeats) if repeats * n <= _REMEMBERED else _counts(len(rows), n, repeats):
-        yield counts if number is None else counts[:, number]
-
-
-@lru_cache(maxsize=4)
-def _kept_counts(rows: int, n: int, repeats: int) -> tuple[Counts, ...]:
-    """As `_counts`, remembered: each score of a system, and each system on the same rows, asks for the same draws."""
-    return tuple(_counts(rows, n, repeats))
-
-
-def _counts(rows: int, n: int, repeats: int) -> Iterator[Counts]:
-    """How often each of n is drawn among n [some of the repeats, n], read-only."""
-    rng = np.random.default_rng((_SEED, rows))
-    for some in _parts(repeats, rows):
-        drawn = rng.integers(0, n, (some, n)) + n * np.arange(some)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n).astype(np.float64)
-        counts.setflags(write=False)
-        yield counts
-
-
-def _parts(repeats: int, rows: int) -> Iterator[int]:
-    """Repeats, cut so that counts of so many rows fit in memory."""
-    most = max(_AT_ONCE // max(rows, 1), 1)
-    yield from (min(most, repeats - done) for done in range(0, repeats, most))
-
-
-def _together(rows: NDArray[np.int64], groups: dict[int, int]) -> tuple[NDArray[np.int64] | None, int]:
-    """The group of each row, numbered from 0, and how many there are; None where each row stands for itself."""
-    if not groups:
-        return None, len(rows)
-    known, number = np.unique([groups[row] for row in rows.tolist()], return_inverse=True)
-    return number, len(known)
-
-
-def _swapped(task: Task, base: Measured, tuned: Measured, metric: str, repeats: int) -> NDArray[np.float64]:
-    """Differences under the hypothesis that the two systems are one: each row's measures change sides at random."""
+def _swapped(task: Task, base: Measured, tuned: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
+    """Metric -> differences under the hypothesis that the two systems are one: each row's measures change sides at
+    random."""
     moved: dict[str, list[NDArray[np.float64]]] = {name: [] for name in base.rows}
-    for n, names in _alike(base).items():
-        number, count = _together(base.rows[names[0]], base.groups)
-        few = repeats * count <= _REMEMBERED
-        for drawn in _kept_coins(n, count, repeats) if few else _coins(n, count, repeats):
-            coins = drawn if number is None else drawn[:, number]
+    for names in _alike(base).values():
+        for sides in coins(base.rows[names[0]], base.groups, repeats):
             for name in names:
-                moved[name].append(coins @ (tuned.values[name] - base.values[name]))
+                moved[name].append(sides @ (tuned.values[name] - base.values[name]))
     sums = {name: np.concatenate(parts) for name, parts in moved.items()}
-    first = {name: base.values[name].sum(0) + sums[name] for name in sums}
-    second = {name: tuned.values[name].sum(0) - sums[name] for name in sums}
-    swapped: NDArray[np.float64] = task.reduce(second)[metric] - task.reduce(first)[metric]
-    return swapped
-
-
-@lru_cache(maxsize=4)
-def _kept_coins(rows: int, n: int, repeats: int) -> tuple[Counts, ...]:
-    """As `_coins`, remembered."""
-    return tuple(_coins(rows, n, repeats))
-
-
-def _coins(rows: int, n: int, repeats: int) -> Iterator[Counts]:
-    """A fair coin for each of n [some of the repeats, n], read-only."""
-    rng = np.random.default_rng((_SEED, rows, 1))
-    for some in _parts(repeats, rows):
-        coins = rng.integers(0, 2, size=(some, n)).astype(np.float64)
-        coins.setflags(write=False)
-        yield coins
+    first = task.reduce({name: base.values[name].sum(0) + sums[name] for name in sums})
+    second = task.reduce({name: tuned.values[name].sum(0) - sums[name] for name in sums})
+    return {name: second[name] - first[name] for name in second}

@@ -35,7 +35,7 @@ LAYERS = [
     ["models"],
     ["written", "labelled", "retrieving"],
     ["tasks", "methods"],
-    ["train", "stats", "significance"],
+    ["train", "stats", "resampling", "significance"],
     [
         "encoding",
         "ways",

@@ -238,8 +238,8 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "coins @ (tuned.values[name] - base.values[name])",
-                "coins @ (tuned.values[name][::-1] - base.values[name])",
+                "sides @ (tuned.values[name] - base.values[name])",
+                "sides @ (tuned.values[name][::-1] - base.values[name])",
             ),
         ),
         tests=(f"{_IN_STATS}::test_a_clear_gain_helped_a_clear_loss_hurt_and_the_same_is_unclear",),

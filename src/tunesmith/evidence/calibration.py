@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith import stats
+from tunesmith import resampling
 from tunesmith.contracts import Answer
 from tunesmith.evidence.case import Case
 from tunesmith.metrics.measured import Score
@@ -90,7 +90,7 @@ def error(sure: Numbers, right: Numbers, groups: Mapping[int, int] | None = None
     gaps = np.zeros((n, BINS))
     gaps[np.arange(n), place] = sure - right
     value = float(np.abs(gaps.sum(0)).sum() / n)
-    drawn = np.abs(stats.drawn_sums(gaps, np.arange(n), dict(groups or {}))).sum(1) / n
+    drawn = np.abs(resampling.drawn_sums(gaps, np.arange(n), dict(groups or {}))).sum(1) / n
     low, high = np.quantile(drawn, [0.025, 0.975]) - (drawn.mean() - value)
     if value <= _by_chance(sure, place, groups):
         low = 0.0
