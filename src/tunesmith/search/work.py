@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 Stop = Callable[[], bool]
 _BEAT = 60.0
-_FAULTS = (UserError, NotFinite, OutOfMemory)
+FAULTS = (UserError, NotFinite, OutOfMemory)
 """What fails a trial; anything else ends the search."""
 
 
 @dataclass
-class _Job:
+class Job:
     """A claimed trial, and what is to be written of it."""
 
     opening: Opening
@@ -64,12 +64,12 @@ class _Job:
         return self.end({"state": "failed", "said": fault.problem, "together": beside})
 
 
-class _Pulse:
+class Pulse:
     """Signs of life of the trials at hand, for other machines."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.jobs: list[_Job] = []
+        self.jobs: list[Job] = []
         self._last = time.monotonic()
 
     def beat(self) -> None:
@@ -89,18 +89,18 @@ def run_some(opening: Opening, study: Study, stop: Stop) -> Generator[SearchEven
     of those that have not ended.
     """
     assert opening.recipe.search is not None
-    pulse = _Pulse(study)
-    team: list[tuple[_Job, Trial]] = []
-    twins: list[_Job] = []
+    pulse = Pulse(study)
+    team: list[tuple[Job, Trial]] = []
+    twins: list[Job] = []
     with ExitStack() as held:
         for place in range(opening.recipe.search.together):
             claim = None if place and stop() else study.claim()
             if claim is None:
                 break
             held.callback(claim.release)
-            job = _Job(opening, study, claim, opening.base)
+            job = Job(opening, study, claim, opening.base)
             pulse.jobs.append(job)
-            yield from _proposed(job)
+            yield from proposed(job)
             if any(other.result["digest"] == job.result["digest"] for other, _ in team if not job.ended):
                 twins.append(job)
                 continue
@@ -122,7 +122,7 @@ def run_some(opening: Opening, study: Study, stop: Stop) -> Generator[SearchEven
     return bool(pulse.jobs)
 
 
-def _proposed(job: _Job) -> Iterator[SearchEvent]:
+def proposed(job: Job) -> Iterator[SearchEvent]:
     """What its recipe is; where that cannot be, it has ended."""
     opening, study, claim = job.opening, job.study, job.claim
     job.result = {"number": claim.number, "value": None, "share": None, "seconds": None, "digest": ""}
@@ -133,31 +133,36 @@ def _proposed(job: _Job) -> Iterator[SearchEvent]:
         job.text, digest = recipefile.dump(job.recipe), recipefile.digest(job.recipe)
         study.note(claim, digest)
         job.result |= {"digest": digest, "params": claim.trial.params, "changes": changes}
-    except _FAULTS as fault:
+    except FAULTS as fault:
         yield job.fail(fault)
         return
     yield Began(claim.number, claim.trial.params)
 
 
-def _prepared(job: _Job) -> Generator[SearchEvent, None, Trial | None]:
-    """The trial, ready to train; None where it has ended: with a fault, or with the result of one of the same
-    recipe."""
-    study, claim = job.study, job.claim
-    if job.ended:
-        return None
-    twin = study.twin(job.result["digest"], claim.number)
+def as_twin(job: Job) -> Iterator[SearchEvent]:
+    """End it with the result of one of the same recipe, where one has ended."""
+    twin = job.study.twin(job.result["digest"], job.claim.number)
     if twin is not None:
         said = f"the same as trial {twin.number}" + (f": {twin.said}" if twin.said else "")
         yield job.end({"state": twin.state, "value": twin.value, "share": twin.share, "said": said, "seconds": 0.0})
+
+
+def _prepared(job: Job) -> Generator[SearchEvent, None, Trial | None]:
+    """The trial, ready to train; None where it has ended: with a fault, or with the result of one of the same
+    recipe."""
+    study, claim = job.study, job.claim
+    if not job.ended:
+        yield from as_twin(job)
+    if job.ended:
         return None
     try:
         return Trial(job.recipe, job.opening.shared, lambda share, value: study.prune(claim, share, value))
-    except _FAULTS as fault:
+    except FAULTS as fault:
         yield job.fail(fault)
         return None
 
 
-def _alone(job: _Job, trial: Trial, pulse: _Pulse, stop: Stop) -> Iterator[SearchEvent]:
+def _alone(job: Job, trial: Trial, pulse: Pulse, stop: Stop) -> Iterator[SearchEvent]:
     """Train one."""
     if stop():
         return
@@ -168,13 +173,13 @@ def _alone(job: _Job, trial: Trial, pulse: _Pulse, stop: Stop) -> Iterator[Searc
                 pulse.beat()
                 if stop():
                     return
-    except _FAULTS as fault:
+    except FAULTS as fault:
         yield job.fail(fault)
     else:
-        yield job.end(_result(trial.outcome()))
+        yield job.end(result_of(trial.outcome()))
 
 
-def _team(team: list[tuple[_Job, Trial]], pulse: _Pulse, stop: Stop) -> Iterator[SearchEvent]:
+def _team(team: list[tuple[Job, Trial]], pulse: Pulse, stop: Stop) -> Iterator[SearchEvent]:
     """Train those that can over one base. Where they do not fit into memory together, those that have not ended are
     trained anew, one by one."""
     if len(team) < 2:
@@ -186,8 +191,8 @@ def _team(team: list[tuple[_Job, Trial]], pulse: _Pulse, stop: Stop) -> Iterator
             for number, made in running:
                 job, _ = team[number]
                 if isinstance(made, Outcome):
-                    yield job.end(_result(made, len(team)))
-                elif isinstance(made, _FAULTS):
+                    yield job.end(result_of(made, len(team)))
+                elif isinstance(made, FAULTS):
                     yield job.fail(made, len(team))
                 elif isinstance(made, TunesmithError):
                     raise made
@@ -208,7 +213,7 @@ def _team(team: list[tuple[_Job, Trial]], pulse: _Pulse, stop: Stop) -> Iterator
             yield from _alone(job, fresh, pulse, stop)
 
 
-def _result(outcome: Outcome, beside: int = 1) -> dict[str, Any]:
+def result_of(outcome: Outcome, beside: int = 1) -> dict[str, Any]:
     """What a trial came to, for `result.json`; `beside` is how many trained together."""
     known = not math.isnan(outcome.value)
     said = "" if known else f"{outcome.metric.name} is not a number at any look"
