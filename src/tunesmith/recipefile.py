@@ -104,7 +104,7 @@ def fingerprint(recipe: Recipe) -> str:
 
 def digest(recipe: Recipe) -> str:
     """Of everything the recipe says but where it is written, 64 hex digits."""
-    searched: Any = {"dir", "storage"} if recipe.search is not None else True
+    searched: Any = {"dir", "storage", "ray"} if recipe.search is not None else True
     values = recipe.model_dump(mode="json", exclude={"run": True, "search": searched})
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

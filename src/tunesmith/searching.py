@@ -29,7 +29,7 @@ def search(screen: Screen, what: Path, overrides: tuple[str, ...]) -> int:
     with told(f"`tunesmith search {what}`, with the same `--set`, goes on with it"):
         from tunesmith.search import run
 
-        run.refuse_without_engine()
+        run.refuse_without_engine(file.recipe)
         return _follow(screen, run.begin(file.recipe, file.text, screen.say))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from tunesmith.errors import did_you_mean
+from tunesmith.searchspread import Ray
 from tunesmith.section import Section
 
 Label = str | int | float | bool | None
@@ -343,11 +344,20 @@ class Search(Section):
     """URL of a database that several machines share, such as `postgresql://...`. None keeps a journal in the
     search's folder, which several processes of one machine share."""
 
+    ray: Ray | None = None
+    """A cluster whose workers train the trials, by Ray Tune; it changes no proposal. None trains them in this
+    process."""
+
     dir: str = "searches"
     """Folder that holds the searches."""
 
     @model_validator(mode="after")
     def _whole(self) -> Search:
+        if self.ray is not None and self.together > 1:
+            raise ValueError(
+                "`search.together` trains trials in one process over one base, and `search.ray` gives each a worker of "
+                "its own; leave one of them out"
+            )
         if isinstance(self.space, dict):
             if not self.space:
                 raise ValueError("`search.space` is empty; name a key, or write `space: auto`")

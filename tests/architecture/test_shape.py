@@ -27,6 +27,7 @@ LAYERS = [
         "anchors",
         "searchspace",
         "searchshape",
+        "searchspread",
         "evaluating",
     ],
     ["metrics"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,25 +16,24 @@ from tunesmith.contracts import Metric
 from tunesmith.data import sql
 from tunesmith.data.rows import select
 from tunesmith.data.split import sampled
-from tunesmith.data.sums import of_code, sha256
+from tunesmith.data.sums import of_code
 from tunesmith.diagnosis import diagnose, refuse, refuse_unknown
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.events import Phase, Warned
 from tunesmith.models import matmul
 from tunesmith.prepare import Prepared, Say
-from tunesmith.provenance import model_hash
 from tunesmith.recipe import Recipe
 from tunesmith.search import report, winner
 from tunesmith.search.directory import SearchDir, create, open_search
 from tunesmith.search.events import Closed, Opened, SearchEvent
-from tunesmith.search.opening import Opening
+from tunesmith.search.opening import Opening, made_of, unlike
 from tunesmith.search.shared import Shared
 from tunesmith.search.space import space_of
 from tunesmith.search.work import Stop, run_some
 from tunesmith.train.evaluate import judge, value_of
 
 if TYPE_CHECKING:
-    from tunesmith.search.study import Line
+    from tunesmith.search.study import Line, Study
 
 _FEW = 8
 """Rows that are scored to learn what the scores are called."""
@@ -42,12 +41,18 @@ _PATIENCE = 1.0
 """Seconds between looks at what other processes are doing."""
 
 
-def refuse_without_engine() -> None:
-    """Raise RecipeError where the library that proposes trials is not installed."""
+def refuse_without_engine(recipe: Recipe | None = None) -> None:
+    """Raise RecipeError where the library that proposes trials is not installed, or the one that spreads them."""
     lacking = [name for name in ("optuna", "cmaes") if find_spec(name) is None]
     if lacking:
         raise RecipeError(
             f"a search needs the package {lacking[0]}", where="search", hint="pip install 'tunesmith[search]'"
+        )
+    if recipe is not None and recipe.search is not None and recipe.search.ray is not None and find_spec("ray") is None:
+        raise RecipeError(
+            "a search over several machines needs the package ray",
+            where="search.ray",
+            hint="pip install 'tunesmith[ray]', here and on each machine; or leave `search.ray` out",
         )
 
 
@@ -56,7 +61,7 @@ def begin(recipe: Recipe, text: str | None, say: Say = lambda _: None) -> Openin
 
     Raises UserError before anything is written.
     """
-    refuse_without_engine()
+    refuse_without_engine(recipe)
     if recipe.search is None:
         raise RecipeError(
             "the recipe has no `search`",
@@ -71,32 +76,32 @@ def begin(recipe: Recipe, text: str | None, say: Say = lambda _: None) -> Openin
         )
     opening, prepared = _open(recipe, None, say)
     shown = recipe.model_copy(update={"search": recipe.search.model_copy(update={"storage": _shown(recipe)})})
-    made_of = _made_of(prepared)
+    made = made_of(prepared)
     files = {
         "recipe.yaml": sql.safe(text) if text is not None else recipefile.dump(shown),
         "resolved.json": shown.model_dump(mode="json"),
-        "made_of.json": made_of,
+        "made_of.json": made,
     }
     path = opening.directory.path
     directory = open_search(path) if path.exists() else create(path, files)
-    return _settled(replace(opening, directory=directory), made_of)
+    return _settled(replace(opening, directory=directory), made)
 
 
 def reopen(path: Path, say: Say = lambda _: None) -> Opening:
     """The search in a folder, to go on with. Raises UserError, also where its rows or its model have changed."""
-    refuse_without_engine()
     directory = open_search(path)
     recipe = recipefile.build(directory.json("resolved"), source=str(path / "resolved.json"))
+    refuse_without_engine(recipe)
     assert recipe.search is not None
     if recipe.search.storage is not None and "***" in recipe.search.storage:
         raise RunError("the password of the database is not kept", where=str(path), hint="`tunesmith search RECIPE`")
     opening, prepared = _open(recipe, directory, say)
-    return _settled(opening, _made_of(prepared))
+    return _settled(opening, made_of(prepared))
 
 
-def _settled(opening: Opening, made_of: Mapping[str, Any]) -> Opening:
+def _settled(opening: Opening, made: Mapping[str, Any]) -> Opening:
     """An opening whose trials are comparable with those of its folder. Raises RunError where they cannot be."""
-    _refuse_changed(opening.directory, made_of)
+    _refuse_changed(opening.directory, made)
     opening.shared.matmul = matmul.named(opening.directory.json("made_of")["matmul"])
     return opening
 
@@ -141,28 +146,16 @@ def _name(recipe: Recipe, prepared: Prepared) -> str:
     return f"{data}_{prepared.source.label}_{recipefile.digest(recipe)[:6]}"
 
 
-def _made_of(prepared: Prepared) -> dict[str, Any]:
-    """What a trial's score depends on beside its recipe."""
-    files = {path for paths in prepared.splits.files.values() for path in paths}
-    return {
-        "data_sha256": {path: sha256(Path(path)) for path in sorted(files)},
-        "model_sha256": model_hash(prepared),
-        "code_sha256": of_code(),
-        "matmul": prepared.model.matmul.name,
-    }
-
-
 def _refuse_changed(directory: SearchDir, now: Mapping[str, Any]) -> None:
     """Raise RunError where trials to come would not be comparable with those that have finished."""
     then = directory.json("made_of")
-    for key, what in (("data_sha256", "rows"), ("model_sha256", "pretrained model")):
-        odd = sorted(name for name in then[key].keys() | now[key].keys() if then[key].get(name) != now[key].get(name))
-        if odd:
-            raise RunError(
-                f"the {what} have changed since the search began, so its trials could not be compared: {odd[0]}",
-                where=str(directory.path),
-                hint="put the old file back; or remove the folder, or set another `search.seed`, to begin anew",
-            )
+    odd = unlike(then, now)
+    if odd is not None:
+        raise RunError(
+            f"the {odd[0]} have changed since the search began, so its trials could not be compared: {odd[1]}",
+            where=str(directory.path),
+            hint="put the old file back; or remove the folder, or set another `search.seed`, to begin anew",
+        )
 
 
 def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, None, None]:
@@ -181,12 +174,13 @@ def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, N
     yield Opened(str(directory.path), opening.metric.name, study.target, ended, axes)
     if directory.json("made_of")["code_sha256"] != of_code():
         yield Warned("Tunesmith itself has changed since the search began: trials before are of the code before")
+    some = run_some if opening.recipe.search.ray is None else _spread()
     waiting = False
     while True:
         if stop():
             yield Closed("stopped")
             return
-        claimed = yield from run_some(opening, study, stop)
+        claimed = yield from some(opening, study, stop)
         if claimed:
             waiting = False
         elif all(line.ended for line in study.lines()):
@@ -200,6 +194,13 @@ def go(opening: Opening, stop: Stop = lambda: False) -> Generator[SearchEvent, N
     _refuse_failed(study.lines())
     yield from winner.choose(opening, study, stop)
     yield Closed("finished" if directory.has("report") else "stopped")
+
+
+def _spread() -> Callable[[Opening, Study, Stop], Generator[SearchEvent, None, bool]]:
+    """As `run_some`, on workers of a cluster."""
+    from tunesmith.search.ray_tune import run_spread
+
+    return run_spread
 
 
 def _refuse_failed(lines: list[Line]) -> None:
