@@ -32,7 +32,7 @@ test-matrix: $(VENV)/.installed
 
 # Kills at every step on disk and at random times, full disks, signals in every phase; `make test` makes a sample of them.
 test-faults: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/faults --whole -s --timeout=1200
+	$(BIN)/python -m pytest tests/faults tests/runs/test_search_ray.py --whole -s --timeout=1200
 
 # Coverage-guided fuzzing of all that is read, a minute each.
 fuzz: $(VENV)/.installed
