@@ -6,12 +6,17 @@ from mutants.mutant import Mutant
 
 _IN_TRIAL = "tests/unit/search/test_trial.py"
 _IN_SEARCH = "tests/runs/test_search.py"
+_IN_DESK = "tests/unit/search/test_ray_desk.py"
 _IN_RANGING = "tests/unit/train/test_ranging.py"
 
 _ALONE = "A trial of a search is, to the bit, what its recipe is when it is trained alone, whatever trials share."
 _KILLED = "A search that was killed goes on with the trials it would have had, and runs none again that had finished."
 _CHOICE = (
     "The test rows of a search are scored once, when the choice is made; without them, half of validation is kept out."
+)
+_SPREAD = (
+    "Trials that workers of a cluster train are those of one process, to the bit, with the same pruning and table; a "
+    "machine with other rows or another model ends the search, and a death costs only the trial's time."
 )
 _RANGE = "Measuring a learning rate leaves the model and all generators as they were, to the bit."
 
@@ -125,5 +130,40 @@ MUTANTS = (
         file="train/ranging.py",
         edits=(("        parameter.copy_(held[name])\n", "        pass\n"),),
         tests=(f"{_IN_RANGING}::test_measuring_leaves_no_trace_and_finds_the_same_twice[full]",),
+    ),
+    Mutant(
+        name="a-worker-with-other-rows",
+        trap="",
+        promise=_SPREAD,
+        file="search/ray_worker.py",
+        edits=(("        if odd is not None:\n", "        if odd is not None and not odd:\n"),),
+        tests=(
+            f"{_IN_DESK}::test_a_machine_with_other_files_ends_the_search_and_no_trial_fails"
+            "[rows-of another-the rows are not those of the search]",
+        ),
+    ),
+    Mutant(
+        name="a-trial-that-fell-behind-told-as-whole",
+        trap="",
+        promise=_SPREAD,
+        file="search/ray_worker.py",
+        edits=(("pruned=True", "pruned=False"),),
+        tests=(f"{_IN_DESK}::test_trials_that_workers_train_are_those_of_one_process_to_the_bit_the_pruned_ones_too",),
+    ),
+    Mutant(
+        name="what-happened-told-at-every-look-again",
+        trap="",
+        promise=_SPREAD,
+        file="search/ray_worker.py",
+        edits=(("        self._waiting = []\n", ""),),
+        tests=(f"{_IN_DESK}::test_trials_that_workers_train_are_those_of_one_process_to_the_bit_the_pruned_ones_too",),
+    ),
+    Mutant(
+        name="a-death-of-a-worker-fails-its-trial",
+        trap="",
+        promise=_SPREAD,
+        file="search/ray_desk.py",
+        edits=((" >= _DEATHS:", " >= 1:"),),
+        tests=(f"{_IN_DESK}::test_a_trial_whose_worker_died_goes_out_again_and_fails_when_three_have",),
     ),
 )
