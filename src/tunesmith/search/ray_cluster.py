@@ -127,10 +127,10 @@ def _knock(address: str) -> None:
 
 def _tell_no_room(settings: Ray, say: Callable[[Warned], None]) -> None:
     """A machine that can take a trial may still join a cluster; it cannot join one of our own."""
-    what = f"{settings.cpus} CPUs" + (f" and {settings.gpus:g} GPUs" if settings.gpus else "")
+    what = f"a trial asks for CPUs: {settings.cpus}, GPUs: {settings.gpus:g}"
     if settings.address == "local":
-        raise RunError(f"this machine has no {what} for a trial", where="search.ray", hint="ask for less")
-    say(Warned(f"no machine of the cluster has {what} for a trial; waiting for one that has"))
+        raise RunError(f"{what}, which this machine does not have", where="search.ray", hint="ask for less")
+    say(Warned(f"{what}, which no machine of the cluster has; waiting for one that has"))
 
 
 class _Hushed:
