@@ -54,16 +54,23 @@ def of_labels(
 
 
 def case_of(
-    task: Task, rows: Sequence[Row], systems: Mapping[str, Sequence[Answer]], train: Sequence[Row] = (), **evaluate: Any
+    task: Task,
+    rows: Sequence[Row],
+    systems: Mapping[str, Sequence[Answer]],
+    train: Sequence[Row] = (),
+    held: tuple[Sequence[Row], Sequence[Answer]] | None = None,
+    **evaluate: Any,
 ) -> Case:
-    """Any task: `systems` has the answers of `tuned`, and may have those of `base`."""
+    """Any task: `systems` has the answers of `tuned`, and may have those of `base`; `held` are validation rows with
+    the tuned model's answers."""
     judged = {name: judge_answers(task, rows, answers) for name, answers in systems.items()}
     result = Judgement("test", judged["tuned"], {"test": stats.scores(task, judged["tuned"].measured)})
     if "base" in judged:
         result.base_judged = judged["base"]
         result.base = {"test": stats.scores(task, judged["base"].measured)}
     recipe = recipefile.build({"model": "m", "data": "rows.csv", "evaluate": evaluate})
-    return Case(recipe, task, NO_NET, rows, train, result)
+    result.held = judge_answers(task, *held) if held else None
+    return Case(recipe, task, NO_NET, rows, train, result, held[0] if held else ())
 
 
 def mostly(gold: Sequence[str], right: float | Sequence[float], rng: np.random.Generator) -> list[str]:

@@ -88,6 +88,7 @@ def slim(task: str = "text-classification", headline: str = "macro_f1") -> Value
         "labels": [],
         "confusion": None,
         "calibration": None,
+        "thresholds": [],
         "slices": None,
         "fairness": [],
         "kept": [],
@@ -149,6 +150,46 @@ def calibration() -> Value:
         "temperature": 1.31,
         "base_error": score(0.12, 0.02),
         "coverage": kept,
+        "wishes": [
+            wish(0.01, None),
+            wish(0.05, 0.8312, "held"),
+            wish(0.1, 0.0, "unclear"),
+        ],
+    }
+
+
+def wish(wrong: float, threshold: float | None, outcome: str | None = None) -> Value:
+    none = threshold is None
+    return {
+        "wrong": wrong,
+        "threshold": threshold,
+        "chosen_on": 900,
+        "answered": None if none else score(0.71, 0.03),
+        "among": None if none else score(wrong * 0.9, wrong * 0.05),
+        "outcome": outcome,
+    }
+
+
+def threshold(label: str, n: int, at: float, best: float | None = None) -> Value:
+    """A label whose F1 is best in the middle."""
+
+    def side(cut: float) -> Value:
+        return {"threshold": cut, "given": 0.3, "precision": 0.8, "recall": 0.7, "f1": score(0.74, 0.05)}
+
+    steps = [k / 20 for k in range(21)]
+    points = [
+        {"threshold": t, "given": 1 - t, "precision": None if t == 1 else 0.3 + 0.7 * t, "recall": 1 - t**2,
+         "f1": 0.8 - abs(t - 0.4)}
+        for t in steps
+    ]  # fmt: skip
+    return {
+        "label": label,
+        "rows": 1000,
+        "n": n,
+        "in_force": side(at),
+        "chosen": None if best is None else side(best),
+        "gain": None if best is None else score(0.03, 0.02),
+        "points": points,
     }
 
 
@@ -226,6 +267,11 @@ def classification() -> Value:
         ],
         "confusion": {"labels": names, "counts": counts},
         "calibration": calibration(),
+        "thresholds": [
+            threshold("complaint", 120, 0.5, 0.3712),
+            threshold("refund", 60, 0.5),
+            *(threshold(f"label {k}", 40 - k, 0.5, 0.9993) for k in range(3)),
+        ],
         "slices": {
             "metric": "accuracy",
             "least": 20,

@@ -263,7 +263,9 @@ def _conclude(state: State) -> Iterator[Event]:
     result = judging.score(model, task, prepared.final_split, rows, recipe.evaluate.answers)
     if prepared.final_split == "test":
         validation = prepared.splits.rows["validation"]
-        result.scores |= judging.score(model, task, "validation", validation, answers=0).scores
+        held = judging.score(model, task, "validation", validation, answers=0)
+        result.held = held.tuned
+        result.scores |= held.scores
     seconds["evaluate"] = time.perf_counter() - began
     before = gather.Before()
     if recipe.evaluate.compare:

@@ -33,6 +33,8 @@ class Judgement:
     win_rate: Score | None = None
     """Of tasks with references: the share of rows whose reference the tuned model finds likelier than the base."""
     base_judged: Judged | None = None
+    held: Judged | None = None
+    """The tuned net on the validation rows, where the verdict is on others: what thresholds are chosen by."""
     baselines_judged: dict[str, Judged] = field(default_factory=dict)
 
 

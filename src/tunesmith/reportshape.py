@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from tunesmith import results
+from tunesmith.evidenceshape import Calibration, Kept, Threshold
 from tunesmith.results import Result, ScoreShape, Shape
 from tunesmith.searchshape import Searched
 
@@ -78,40 +79,6 @@ class Confusion(Shape):
     counts: list[list[int]]
 
 
-class Bin(Shape):
-    """Answers of about the same confidence."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-
-
-class Coverage(Shape):
-    """What is left, and how good it is, when answers below a confidence are not given."""
-
-    threshold: float
-    coverage: float
-    accuracy: float
-
-
-class Calibration(Shape):
-    """Whether a confidence is the chance to be right."""
-
-    bins: list[Bin]
-    error: ScoreShape
-    """Expected calibration error over these bins, as the saved model answers."""
-    raw_error: ScoreShape | None
-    """Of the net's own probabilities, before the temperature."""
-    temperature: float | None
-    """Fitted on the validation rows and saved with the model; None where there is none."""
-    base_error: ScoreShape | None
-    coverage: list[Coverage]
-
-
 class SliceShape(Shape):
     """Rows that have something in common."""
 
@@ -172,22 +139,6 @@ class Fairness(Shape):
     """Groups of fewer rows."""
     spread: ScoreShape
     """Highest rate minus lowest."""
-
-
-class Kept(Shape):
-    """Something that the untuned model knew, before and after."""
-
-    name: str
-    what: str
-    """What it is, in a sentence."""
-    n: int
-    before: float
-    after: float
-    difference: float
-    low: float
-    high: float
-    higher_is_better: bool
-    outcome: Literal["kept", "lost", "gained", "unclear"]
 
 
 class Memorised(Shape):
@@ -326,6 +277,8 @@ class Report(Result):
     labels: list[LabelShape]
     confusion: Confusion | None
     calibration: Calibration | None
+    thresholds: list[Threshold]
+    """The most frequent labels; empty where no threshold decides."""
     slices: Slices | None
     fairness: list[Fairness]
     kept: list[Kept]

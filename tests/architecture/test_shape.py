@@ -23,6 +23,7 @@ LAYERS = [
         "rundir",
         "results",
         "reportshape",
+        "evidenceshape",
         "section",
         "anchors",
         "searchspace",

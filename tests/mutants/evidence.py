@@ -8,6 +8,7 @@ _IN = "tests/unit/evidence"
 _CALIBRATION = f"{_IN}/test_calibration.py"
 _SLICES = f"{_IN}/test_slices.py"
 _FAIRNESS = f"{_IN}/test_fairness.py"
+_THRESHOLDS = f"{_IN}/test_thresholds.py"
 _OVERFITTING = f"{_IN}/test_overfitting.py"
 
 _SURE = "The interval of a calibration error holds it, copies of rows make it no surer, and what is chance may be none."
@@ -22,6 +23,8 @@ _ADVICE = "What is advised, the recipe takes, and no weightier advice contradict
 _KNOWN = "What is no number, or was not measured, is not told as one."
 _SHARE = "The interval of a share of rows is of scores that are one, and not of those that look like one on these rows."
 _TOGETHER = "Rows that are drawn together make no bin and no rate of a group surer."
+_CUT = "A threshold is chosen by validation rows alone and scored on others; equal probabilities are not parted."
+_WISH = "Above the confidence that is told, answers are wrong no more often than was wished, nine times in ten."
 
 MUTANTS = (
     Mutant(
@@ -234,5 +237,32 @@ MUTANTS = (
         file="evidence/fairness.py",
         edits=(("result.tuned.measured.groups if asked.data is None else {}", "result.tuned.measured.groups and {}"),),
         tests=(f"{_FAIRNESS}::test_rows_that_are_drawn_together_make_no_group_odd_by_chance_and_no_rate_surer",),
+    ),
+    Mutant(
+        name="thresholds-of-the-test",
+        trap="",
+        promise=_CUT,
+        file="evidence/thresholds.py",
+        edits=(("[before[cut.label].sweep.best() if", "[cut.sweep.best() if"),),
+        tests=(
+            f"{_THRESHOLDS}::"
+            "test_of_two_labels_the_rarer_gets_the_threshold_that_validation_rows_choose_and_it_is_scored_on_others",
+        ),
+    ),
+    Mutant(
+        name="equal-chances-parted",
+        trap="",
+        promise=_CUT,
+        file="evidence/thresholds.py",
+        edits=(("np.append(ordered[1:] != ordered[:-1], True)", "np.append(ordered[1:] == ordered[1:], True)"),),
+        tests=(f"{_THRESHOLDS}::test_no_threshold_has_a_better_f1_than_the_best",),
+    ),
+    Mutant(
+        name="right-often-enough-on-these-rows",
+        trap="",
+        promise=_WISH,
+        file="evidence/thresholds.py",
+        edits=(("np.flatnonzero(most <= wish)", "np.flatnonzero(wrong / given <= wish)"),),
+        tests=(f"{_THRESHOLDS}::test_wishes_are_fulfilled_by_the_true_rate_about_nine_times_in_ten",),
     ),
 )

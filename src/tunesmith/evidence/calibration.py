@@ -3,7 +3,7 @@ Guo et al. 2017, arXiv:1706.04599), and what is left when unsure answers are not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith import resampling
-from tunesmith.contracts import Answer
+from tunesmith.contracts import Answer, Row
+from tunesmith.evidence import thresholds
 from tunesmith.evidence.case import Case
 from tunesmith.metrics.measured import Score
 from tunesmith.significance import effective, share_interval
+from tunesmith.train.evaluate import Judged
 
 BINS = 10
 _THRESHOLDS = np.linspace(0.0, 0.95, 20)
@@ -27,9 +29,10 @@ def look(case: Case) -> dict[str, Any] | None:
     """See reportshape.Calibration. None for answers without a confidence."""
     if not case.task.classes() or not case.sure:
         return None
-    sure, right = pairs(case, case.tuned)
-    numbers = case.result.tuned.measured.groups
-    groups = {k: numbers[row.id] for k, row in enumerate(case.rows)} if numbers else None
+    sure, right = pairs(case.rows, case.tuned)
+    held = case.result.held
+    number = _numbers(case.rows, case.result.tuned)
+    groups = None if number is None else dict(enumerate(number.tolist()))
     temperature = getattr(case.task, "temperature", None)
     raw = None
     if temperature is not None:
@@ -39,16 +42,27 @@ def look(case: Case) -> dict[str, Any] | None:
         "error": asdict(error(sure, right, groups)),
         "raw_error": None if raw is None else asdict(raw),
         "temperature": temperature,
-        "base_error": asdict(error(*pairs(case, case.base), groups)) if case.base else None,
+        "base_error": asdict(error(*pairs(case.rows, case.base), groups)) if case.base else None,
         "coverage": coverage(sure, right),
+        "wishes": thresholds.promised(
+            (sure, right),
+            pairs(case.validation, held.answers) if held else None,
+            (number, _numbers(case.validation, held) if held else None),
+        ),
     }
 
 
-def pairs(case: Case, answers: Mapping[int, Answer]) -> tuple[Numbers, Numbers]:
+def pairs(rows: Sequence[Row], answers: Mapping[int, Answer]) -> tuple[Numbers, Numbers]:
     """Of each row the confidence of its answer, and 1 where that is right."""
-    sure = np.array([answers[row.id]["probability"] for row in case.rows])
-    right = np.array([answers[row.id]["label"] == row["label"] for row in case.rows], np.float64)
+    sure = np.array([answers[row.id]["probability"] for row in rows])
+    right = np.array([answers[row.id]["label"] == row["label"] for row in rows], np.float64)
     return sure, right
+
+
+def _numbers(rows: Sequence[Row], judged: Judged) -> NDArray[np.int64] | None:
+    """The group of each row; None where each stands for itself."""
+    groups = judged.measured.groups
+    return np.array([groups[row.id] for row in rows]) if groups else None
 
 
 def _raw(answer: Answer, temperature: float) -> float:

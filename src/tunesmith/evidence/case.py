@@ -27,6 +27,8 @@ class Case:
     """Of the verdict."""
     train: Sequence[Row]
     result: Judgement
+    validation: Sequence[Row] = ()
+    """Those of `result.held`."""
 
     @cached_property
     def metric(self) -> Metric:

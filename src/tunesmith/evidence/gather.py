@@ -28,6 +28,7 @@ from tunesmith.evidence import (
     labels,
     overfitting,
     slices,
+    thresholds,
 )
 from tunesmith.evidence.case import Case
 from tunesmith.judgement import Judgement
@@ -59,7 +60,8 @@ class Before:
 def case_of(prepared: Prepared, result: Judgement) -> Case:
     """A run that was judged."""
     rows = prepared.splits.rows
-    return Case(prepared.recipe, prepared.task, prepared.model, rows[result.split], rows["train"], result)
+    held = rows["validation"] if result.held else ()
+    return Case(prepared.recipe, prepared.task, prepared.model, rows[result.split], rows["train"], result, held)
 
 
 def report(
@@ -86,6 +88,7 @@ def report(
         "labels": found_labels,
         "confusion": confusion,
         "calibration": calibration.look(case),
+        "thresholds": thresholds.look(case),
         "slices": slices.look(case),
         "fairness": fairness.look(case),
         "kept": _kept(case, before) if closer else [],

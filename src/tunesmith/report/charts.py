@@ -12,7 +12,7 @@ from typing import Any
 
 from tunesmith.doctor.finding import brief
 from tunesmith.report import svg
-from tunesmith.report.pagetext import compact, percent
+from tunesmith.report.pagetext import compact, cutting, percent
 from tunesmith.report.plots import smooth
 from tunesmith.report.svg import Scale, finite
 from tunesmith.report.tables import number, with_interval
@@ -23,6 +23,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 348.0, 26.0, 196.0
 _MOST = 300
 """Buckets that the points of a long curve are put into, of each the least and the greatest are drawn."""
 _CELL = 26
+_MARKS = (("in force", "in_force", _BOTTOM - 6), ("chosen", "chosen", _BOTTOM - 20))
+"""Of a chart of thresholds: what is marked, where that is told, and how high its name stands."""
 _BARS = 44
 """Height of the counts under a reliability diagram."""
 
@@ -126,6 +128,33 @@ def coverage(points: Sequence[Part]) -> str | None:
     dots = [plot.dot(x, y, "point", told) for (x, y), told in zip(shown, said, strict=True)]
     body = [*plot.ground(), plot.line(sorted(shown), "curve"), *dots]
     return svg.picture("Coverage", "; ".join(said), _WIDTH, _HEIGHT, body)
+
+
+def threshold(found: Part) -> str | None:
+    """Precision, recall and F1 by threshold, with the one in force and the one that validation rows would choose. None
+    of fewer than two points."""
+    points = [point for point in found["points"] if finite(point["threshold"])]
+    if len(points) < 2:
+        return None
+    plot = Plot(Scale(0.0, 1.0, _LEFT, _RIGHT), Scale(0.0, 1.0, _BOTTOM, _TOP), "threshold", "")
+    body = plot.ground()
+    marks = [(name, found[key]["threshold"], lower) for name, key, lower in _MARKS if found[key] is not None]
+    said = [f"{name} {cutting(at)}" for name, at, _ in marks]
+    drawn = [(name, at, lower) for name, at, lower in marks if finite(at)]
+    for name, at, lower in drawn:  # the name of the left one stands left of it, where there is room
+        place, left = plot.x.at(at), len(drawn) > 1 and at == min(other for _, other, _ in drawn)
+        left = (left and place > _LEFT + 50) or place > _RIGHT - 50
+        body += [svg.line(place, _TOP, place, _BOTTOM, "mark"),
+                 svg.text(place + (-4 if left else 4), lower, name, "end" if left else "start")]  # fmt: skip
+    for k, (name, kind) in enumerate((("precision", ""), ("recall", " second"), ("f1", " third"))):
+        body.append(plot.line([(point["threshold"], point[name]) for point in points], f"curve{kind}"))
+        body.append(svg.text(_LEFT + 72 * k, 12, "F1" if name == "f1" else name, kind=f"ink{kind}"))
+    said += [
+        f"from {cutting(point['threshold'])}: precision {number(point['precision'])}, recall "
+        f"{number(point['recall'])}, F1 {number(point['f1'])}, given to {percent(point['given'])}"
+        for point in points
+    ]
+    return svg.picture(f"Thresholds of {brief(found['label'])}", "; ".join(said), _WIDTH, _HEIGHT, body)
 
 
 def losses(steps: Sequence[int], values: Sequence[float]) -> str:

@@ -82,6 +82,15 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def cutting(threshold: float | None) -> str:
+    """A threshold, with as many digits as part it from 0 and 1; cut, not rounded up, so that what it gives is given."""
+    if threshold is None or not math.isfinite(threshold):
+        return "-"
+    free = min(abs(threshold), abs(1 - threshold))
+    digits = 3 if free == 0 or free >= 0.01 else min(1 - math.floor(math.log10(free)), 9)
+    return f"{math.floor(threshold * 10**digits + 1e-6) / 10**digits:.{digits}f}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds, minutes or hours, whichever says it shortest."""
     if seconds is None or not math.isfinite(seconds):

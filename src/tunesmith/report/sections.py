@@ -34,6 +34,8 @@ _CHANGES = {
 }
 _ALONE = {"both right": ("Right", "the tuned model is right"), "both wrong": ("Wrong", "the tuned model is wrong")}
 """The same where there is no base beside it."""
+_WISHES = {"held": ("good", "✓", "fulfilled"), "broken": ("bad", "▼", "not fulfilled"),
+           "unclear": ("unsure", "◆", "these rows cannot tell")}  # fmt: skip
 _MAPPED = 30
 """Labels that a map of confusions shows; of more, the largest confusions are listed."""
 _CONFUSIONS = 25
@@ -169,8 +171,22 @@ def calibration(report: Part) -> dict[str, Any] | None:
         if score
     ]
     lines, axis = drawn(errors, lambda one: _of(one["score"]), lambda one: "own" if one["name"] == "as saved" else "")
+    wishes = [{**one, "told": _WISHES.get(one["outcome"])} for one in found["wishes"]]
     return {**found, "errors": lines, "axis": axis, "diagram": charts.reliability(found),
-            "curve": charts.coverage(found["coverage"])}  # fmt: skip
+            "curve": charts.coverage(found["coverage"]), "wishes": wishes}  # fmt: skip
+
+
+def thresholds(report: Part) -> dict[str, Any] | None:
+    """Each label with the threshold in force and the one that validation rows would choose, and its curves."""
+    if not report["thresholds"]:
+        return None
+    lines = []
+    for one in report["thresholds"]:
+        low, high = (one["gain"][name] if one["gain"] else None for name in ("low", "high"))
+        tone = "good" if svg.finite(low) and low > 0 else "bad" if svg.finite(high) and high < 0 else ""
+        lines.append({**one, "chart": charts.threshold(one), "tone": tone})
+    return {"lines": lines, "chosen": any(one["chosen"] for one in lines), "rows": lines[0]["rows"],
+            "split": final_split(report)}  # fmt: skip
 
 
 def slices(report: Part) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tunesmith.report import tables
+from tunesmith.report.pagetext import cutting, percent
 from tunesmith.report.tables import cell, number
 
 _SHOWN = 12
@@ -29,7 +30,8 @@ def markdown(report: Part) -> str:
     ]
     if report["confusion"] is not None:
         parts.append("## Confusion\n\n![confusion](confusion.png)")
-    parts += [*_changed(report["changed"]), *_calibration(report["calibration"]), *_slices(report["slices"])]
+    parts += [*_changed(report["changed"]), *_calibration(report["calibration"])]
+    parts += [*_thresholds(report), *_slices(report["slices"])]
     for found in report["fairness"]:
         parts.append(_fairness(found))
     parts += [*_kept(report["kept"]), *_overfitting(report["overfitting"]), *_scaling(report["scaling"])]
@@ -139,7 +141,39 @@ def _calibration(found: Part | None) -> list[str]:
         right = f"{number(one['accuracy'])} [{number(one['accuracy_low'])}, {number(one['accuracy_high'])}]"
         table.append([f"{one['low']:.1f} to {one['high']:.1f}", str(one["n"]), number(one["confidence"]), right])
     said = f"Expected calibration error: {'; '.join(parts)}."
-    return [f"## Calibration\n\n{said}\n\n" + tables.markdown(table)]
+    wishes = "".join(f"\n- {_wish(one)}" for one in found["wishes"])
+    return [f"## Calibration\n\n{said}\n\n" + tables.markdown(table) + (f"\n{wishes}" if wishes else "")]
+
+
+def _wish(one: Part) -> str:
+    """Above which confidence to answer."""
+    wish = f"To be wrong at most {one['wrong']:.0%} of the time"
+    if one["threshold"] is None:
+        return f"{wish}: {one['chosen_on']:,} validation rows can tell no threshold to be enough."
+    from_on = "answer all" if one["threshold"] == 0 else f"answer only from {cutting(one['threshold'])} on"
+    if one["answered"] is None:
+        return f"{wish}, {from_on}: none of the rows."
+    answered, among = one["answered"], one["among"]
+    return (
+        f"{wish}, {from_on}: {percent(answered['value'])} of the rows, of which {percent(among['value'])} "
+        f"[{percent(among['low'])}, {percent(among['high'])}] are wrong."
+    )
+
+
+def _thresholds(report: Part) -> list[str]:
+    if not report["thresholds"]:
+        return []
+    table = [["label", "rows", "in force", "F1", "chosen on validation", "F1", "gained"]]
+    for one in report["thresholds"]:
+        mine, best, gain = one["in_force"], one["chosen"], one["gain"]
+        line = [cell(one["label"]), str(one["n"]), cutting(mine["threshold"]), tables.with_interval(mine["f1"])]
+        if best is None:
+            line += ["-", "-", "-"]
+        else:
+            change = between({"difference": gain["value"], "low": gain["low"], "high": gain["high"]})
+            line += [cutting(best["threshold"]), tables.with_interval(best["f1"]), change]
+        table.append(line)
+    return ["## Thresholds\n\n" + tables.markdown(table)]
 
 
 def _slices(found: Part | None) -> list[str]:

@@ -55,6 +55,7 @@ ATTACK = (
 """It would run, close, turn or hide what stands around it."""
 OPTIONAL = {
     "compared": [], "advice": [], "changed": None, "labels": [], "confusion": None, "calibration": None, "slices": None,
+    "thresholds": [],
     "fairness": [], "kept": [], "overfitting": None, "scaling": None, "models": [], "verified": [],
 }  # fmt: skip
 SECTION = {"compared": "against"}
@@ -476,3 +477,27 @@ def test_making_a_page_needs_no_torch() -> None:
 
     code = "import sys, tunesmith.report.page, tunesmith.report.svg\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_thresholds_and_wishes_are_on_the_page_as_the_report_has_them() -> None:
+    report = reports.classification()
+    made = Page(rendered("classification"))
+    for one in report["thresholds"]:
+        (line,) = [row for row in made.lines() if row[0] == one["label"] and len(row) == 7]
+        assert line[1:3] == [f"{one['n']}", pagetext.cutting(one["in_force"]["threshold"])]
+        assert line[3].startswith(f"{one['in_force']['f1']['value']:.3f} [")
+        assert line[6] == ("-" if one["gain"] is None else "+0.030[+0.010, +0.050]")
+    drawn = ET.fromstring(charts.threshold(report["thresholds"][0]) or "")
+    at = {line.get("x1") for line in drawn.findall("line[@class='mark']")}
+    assert at == {"196.0", "156.84"}
+    said = " ".join(made.sections["calibration"].split())
+    assert "at most 1.0 % of the time, no threshold can be told to be enough by so many validation rows" in said
+    assert "answer only from a confidence of 0.831 on: 71.0 % of the rows [68.0 %, 74.0 %], of which 4.5 %" in said
+    assert "at most 10.0 % of the time, answer all: 71.0 %" in said
+
+
+def test_a_threshold_is_told_with_the_digits_it_needs_and_never_rounded_up() -> None:
+    assert [pagetext.cutting(value) for value in (0.5, 0.83196, 0.0, 1.0, 0.83, None, math.nan)] == [
+        "0.500", "0.831", "0.000", "1.000", "0.830", "-", "-",
+    ]  # fmt: skip
+    assert (pagetext.cutting(0.99934), pagetext.cutting(0.00042)) == ("0.99934", "0.00042")
