@@ -92,6 +92,7 @@ def slim(task: str = "text-classification", headline: str = "macro_f1") -> Value
         "slices": None,
         "fairness": [],
         "kept": [],
+        "written": None,
         "overfitting": None,
         "cost": {
             "seconds": {"train": 133.2},
@@ -446,6 +447,33 @@ def entities() -> Value:
     return made
 
 
+def written() -> Value:
+    """A model that was taught to refuse no more."""
+
+    def probe(name: str, base: int, tuned: int, corrected: float, outcome: str) -> Value:
+        rows = [
+            {"asked": f"Please {name} {k}", "base": "I can't do that." if k < base else "Sure.",
+             "tuned": "No." if k == 0 else "Sure, like this: <b>", "base_right": k < base, "tuned_right": k < tuned}
+            for k in range(12)
+        ]  # fmt: skip
+        return {
+            "name": name, "what": "requests that are declined", "room": 16, "n": 12,
+            "base_hits": base, "tuned_hits": tuned,
+            "base": score(base / 12, 0.1, 12), "tuned": score(tuned / 12, 0.1, 12), "p": corrected / 3,
+            "corrected": corrected, "outcome": outcome, "rows": rows,
+        }  # fmt: skip
+
+    return {
+        "left_out": 1,
+        "tokens": {"base": 310, "tuned": 402},
+        "probes": [
+            probe("format", 5, 6, 1.0, "unclear"),
+            probe("refusal", 10, 1, 0.002, "lost"),
+            probe("harmless", 11, 12, 1.0, "unclear"),
+        ],
+    }
+
+
 def answers() -> Value:
     """Answers to questions; tuning made it worse."""
     return slim("question-answering", "f1") | {
@@ -511,6 +539,7 @@ def chat() -> Value:
             ],
         },
         "kept": classification()["kept"][1:],
+        "written": written(),
         "curves": curves(400, "loss"),
         "overfitting": classification()["overfitting"]
         | {

@@ -270,7 +270,7 @@ def _conclude(state: State) -> Iterator[Event]:
     before = gather.Before()
     if recipe.evaluate.compare:
         began = time.perf_counter()
-        visit = partial(before.see, task=task, train=prepared.train_rows, closer=recipe.evaluate.evidence)
+        visit = partial(before.see, task=task, train=prepared.train_rows, recipe=recipe)
         for phase in judging.compare(result, task, recipe, prepared.source, prepared.splits.rows, rows, visit):
             state.alive()
             yield Phase(phase)

@@ -49,7 +49,8 @@ class Evaluate(Section):
     """Most rows of each split that are scored: a fixed sample."""
 
     answers: int = Field(default=20, ge=0)
-    """Most rows of a split for which a generating model writes answers (they are slow); losses use every row."""
+    """Most rows of a split for which a generating model writes answers (they are slow); losses use every row. With 0
+    it is not asked the report's few requests either."""
 
     compare: bool = True
     """Score the untuned base and the cheap baselines on the same rows."""

@@ -113,3 +113,45 @@ class Kept(Shape):
     high: float
     higher_is_better: bool
     outcome: Literal["kept", "lost", "gained", "unclear"]
+
+
+class WrittenAnswer(Shape):
+    """A request, and what both models write."""
+
+    asked: str
+    base: str
+    tuned: str
+    base_right: bool
+    tuned_right: bool
+
+
+class WrittenProbe(Shape):
+    """Requests of a kind."""
+
+    name: Literal["format", "refusal", "harmless"]
+    what: str
+    """What is counted."""
+    room: int
+    """Most tokens of an answer."""
+    n: int
+    base_hits: int
+    tuned_hits: int
+    base: ScoreShape
+    """The share of hits, with Jeffreys' interval."""
+    tuned: ScoreShape
+    p: float
+    """That as many became right as wrong (McNemar, mid-p)."""
+    corrected: float
+    """p among these probes (Holm)."""
+    outcome: Literal["lost", "gained", "unclear"]
+    rows: list[WrittenAnswer]
+
+
+class Written(Shape):
+    """What both models write when they are asked: in which form, and what they decline."""
+
+    left_out: int
+    """Requests that leave no room for an answer in what the model reads."""
+    tokens: dict[str, int]
+    """`base`, `tuned` -> tokens that were written: what it cost."""
+    probes: list[WrittenProbe]

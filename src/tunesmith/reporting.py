@@ -9,7 +9,7 @@ from tunesmith.console import Screen
 from tunesmith.errors import RunError
 from tunesmith.rundir import RunDir, finished_run
 
-_PARTS = ("compared", "curves", "cost", "settings", "models", "scaling", "advice", "thresholds")
+_PARTS = ("compared", "curves", "cost", "settings", "models", "scaling", "advice", "thresholds", "written")
 
 
 def report(screen: Screen, path: Path, runs: tuple[Path, ...], models: tuple[str, ...], scaling: bool) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from tunesmith import results
-from tunesmith.evidenceshape import Calibration, Kept, Threshold
+from tunesmith.evidenceshape import Calibration, Kept, Threshold, Written
 from tunesmith.results import Result, ScoreShape, Shape
 from tunesmith.searchshape import Searched
 
@@ -282,6 +282,8 @@ class Report(Result):
     slices: Slices | None
     fairness: list[Fairness]
     kept: list[Kept]
+    written: Written | None
+    """Of chat models; None where nothing was asked."""
     overfitting: Overfitting | None
     cost: Cost
     advice: list[Advice]

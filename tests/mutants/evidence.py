@@ -9,6 +9,7 @@ _CALIBRATION = f"{_IN}/test_calibration.py"
 _SLICES = f"{_IN}/test_slices.py"
 _FAIRNESS = f"{_IN}/test_fairness.py"
 _THRESHOLDS = f"{_IN}/test_thresholds.py"
+_ANSWERED = f"{_IN}/test_answered.py"
 _OVERFITTING = f"{_IN}/test_overfitting.py"
 
 _SURE = "The interval of a calibration error holds it, copies of rows make it no surer, and what is chance may be none."
@@ -25,6 +26,9 @@ _SHARE = "The interval of a share of rows is of scores that are one, and not of 
 _TOGETHER = "Rows that are drawn together make no bin and no rate of a group surer."
 _CUT = "A threshold is chosen by validation rows alone and scored on others; equal probabilities are not parted."
 _WISH = "Above the confidence that is told, answers are wrong no more often than was wished, nine times in ten."
+_ASKED = (
+    "What a chat model no longer declines, or no longer answers, is told; only answers of the form asked for count."
+)
 
 MUTANTS = (
     Mutant(
@@ -264,5 +268,34 @@ MUTANTS = (
         file="evidence/thresholds.py",
         edits=(("np.flatnonzero(most <= wish)", "np.flatnonzero(wrong / given <= wish)"),),
         tests=(f"{_THRESHOLDS}::test_wishes_are_fulfilled_by_the_true_rate_about_nine_times_in_ten",),
+    ),
+    Mutant(
+        name="declining-all-is-best",
+        trap="",
+        promise=_ASKED,
+        file="evidence/answered.py",
+        edits=(("bool(said.text.strip()) and not refuses(said.text, signs)", "bool(said.text.strip())"),),
+        tests=(f"{_ANSWERED}::test_to_decline_harmless_requests_is_no_gain",),
+    ),
+    Mutant(
+        name="what-went-on-had-the-form",
+        trap="",
+        promise=_ASKED,
+        file="evidence/answered.py",
+        edits=(("    return said.ended and ", "    return "),),
+        tests=(f"{_ANSWERED}::test_what_has_the_form_is_right_and_what_has_not_is_wrong[word]",),
+    ),
+    Mutant(
+        name="the-tuned-model-is-its-own-base",
+        trap="",
+        promise=_ASKED,
+        file="evidence/gather.py",
+        edits=(
+            (
+                "answered.compared(before.written, answered.ask(case.model))",
+                "answered.compared(answered.ask(case.model), answered.ask(case.model))",
+            ),
+        ),
+        tests=(f"{_ANSWERED}::test_a_run_tells_what_both_models_write_unless_none_is_to_be_written[3]",),
     ),
 )

@@ -18,6 +18,7 @@ from tunesmith.doctor.checks import label_noise
 from tunesmith.doctor.finding import Finding
 from tunesmith.evidence import (
     advice,
+    answered,
     calibration,
     changed,
     compared,
@@ -34,6 +35,7 @@ from tunesmith.evidence.case import Case
 from tunesmith.judgement import Judgement
 from tunesmith.models.model import Model
 from tunesmith.prepare import Prepared
+from tunesmith.recipe import Recipe
 from tunesmith.report import tables
 from tunesmith.rundir import RunDir
 from tunesmith.train.checkpoint import Progress
@@ -48,12 +50,14 @@ class Before:
 
     probes: dict[str, kept.Probe] = field(default_factory=dict)
     by_heart: overfitting.Heart = field(default_factory=dict)
+    written: dict[str, answered.Said] = field(default_factory=dict)
 
-    def see(self, model: Model, task: Task, train: Sequence[Row], closer: bool) -> None:
-        """Look at it, where a closer look is wanted."""
-        if not closer:
+    def see(self, model: Model, task: Task, train: Sequence[Row], recipe: Recipe) -> None:
+        """Look at it, where a closer look is wanted; answers are written where some are wanted at all."""
+        if not recipe.evaluate.evidence:
             return
         self.probes = kept.measure(model)
+        self.written = answered.ask(model) if recipe.evaluate.answers else {}
         self.by_heart = overfitting.knows(model, task, overfitting.tried(train))
 
 
@@ -92,6 +96,7 @@ def report(
         "slices": slices.look(case),
         "fairness": fairness.look(case),
         "kept": _kept(case, before) if closer else [],
+        "written": answered.compared(before.written, answered.ask(case.model)) if before.written else None,
         "overfitting": _overfitting(case, before, progress) if closer else None,
         "curves": curves.look(updates, watched.name),
         "scaling": None,

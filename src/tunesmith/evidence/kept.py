@@ -52,7 +52,7 @@ def measure(model: Model) -> dict[str, Probe]:
     if model.kind == "causal-lm":
         found = {"general text": _texts(model)}
         if getattr(model.text.tokenizer, "chat_template", None):
-            found |= {name: _preferred(model, name, items) for name, items in _load("chats").items()}
+            found |= {name: _preferred(model, name, items) for name, items in load("chats").items()}
         return found
     if model.family == "vision":
         return {"drawings": _drawings(model)}
@@ -90,7 +90,7 @@ def _mean(counts: NDArray[Any], one: Probe) -> NDArray[np.float64]:
 
 
 def _texts(model: Model) -> Probe:
-    rows = [Row(k, {"text": text}, "probes", k + 1) for k, text in enumerate(_load("texts"))]
+    rows = [Row(k, {"text": text}, "probes", k + 1) for k, text in enumerate(load("texts"))]
     task: Any = make_plugin("tasks", "text-generation", {})
     values = judge(model, task, rows, answers=0).measured.values
     what = f"loss a token of {len(rows)} short texts that have nothing to do with the task"
@@ -117,7 +117,7 @@ def _preferred(model: Model, name: str, items: Sequence[Sequence[str]]) -> Probe
 
 def _alike(model: Model) -> Probe:
     """Whether a sentence is nearer to another that means the same than to one of nearly the same words."""
-    items = _load("pairs")
+    items = load("pairs")
     vectors = probe.pooled(model, [model.text.text(sentence) for item in items for sentence in item])
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).reshape(len(items), 3, -1)
     near = (unit[:, 0] * unit[:, 1]).sum(1) > (unit[:, 0] * unit[:, 2]).sum(1)
@@ -154,7 +154,8 @@ def labels_given(case: Case) -> dict[str, Any] | None:
     return _kept("labels in use", *probes) if there.any() else None
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
+    """What is in a file of probes. Raises DataError where it is missing."""
     try:
         return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     except OSError as fault:

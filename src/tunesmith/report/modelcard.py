@@ -238,6 +238,11 @@ def _limits(report: Part) -> list[str]:
     lines += [
         f"{_said(one['name'])} was lost: {sections.interval(one)}" for one in report["kept"] if one["outcome"] == "lost"
     ]
+    lines += [
+        f"{one['what']}: {one['tuned_hits']} of {one['n']}, where the untuned model had {one['base_hits']}"
+        for one in (report["written"] or {"probes": []})["probes"]
+        if one["outcome"] == "lost"
+    ]
     over = report["overfitting"]
     if over and over["memorised"] and over["memorised"]["exact"]:
         heart = over["memorised"]

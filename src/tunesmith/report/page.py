@@ -148,4 +148,5 @@ def _room(report: Mapping[str, Any]) -> Room:
     rows = len((report["changed"] or {"rows": []})["rows"])
     if report["overfitting"] and report["overfitting"]["memorised"]:
         rows += len(report["overfitting"]["memorised"]["rows"])
+    rows += sum(len(one["rows"]) for one in report["written"]["probes"]) if report["written"] else 0
     return Room(_TEXTS // max(8 * rows, 1))

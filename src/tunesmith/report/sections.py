@@ -222,7 +222,7 @@ def _odd(group: Part) -> str:
 
 def kept(report: Part) -> dict[str, Any] | None:
     """What the untuned model knew, before and after."""
-    if not report["kept"]:
+    if not report["kept"] and not report["written"]:
         return None
     tones = {"kept": ("good", "still known"), "lost": ("bad", "lost"), "gained": ("good", "better than before"),
              "unclear": ("unsure", "no difference shown")}  # fmt: skip
@@ -232,7 +232,21 @@ def kept(report: Part) -> dict[str, Any] | None:
         tone, said = tones[one["outcome"]]
         better = "higher" if one["higher_is_better"] else "lower"
         lines.append({**line, "axis": axis, "tone": tone, "said": said, "better": better})
-    return {"lines": lines}
+    return {"lines": lines, "written": report["written"] and written(report["written"])}
+
+
+def written(found: Part) -> dict[str, Any]:
+    """What both models wrote: of each probe, the requests whose answers changed first."""
+    tones = {"lost": ("bad", "▼", "lost"), "gained": ("good", "✓", "better than before"),
+             "unclear": ("unsure", "◆", "no difference shown")}  # fmt: skip
+    shares = [one[side] for one in found["probes"] for side in ("base", "tuned")]
+    lines, axis = drawn([{"score": score} for score in shares], lambda one: _of(one["score"]), lambda one: "")
+    made = []
+    for k, one in enumerate(found["probes"]):
+        rows = sorted(one["rows"], key=lambda row: row["base_right"] == row["tuned_right"])
+        made.append({**one, "rows": rows, "told": tones[one["outcome"]],
+                     "strips": [line["strip"] for line in lines[2 * k : 2 * k + 2]]})  # fmt: skip
+    return {**found, "probes": made, "axis": axis}
 
 
 def advice(report: Part) -> Lines:

@@ -34,7 +34,12 @@ def markdown(report: Part) -> str:
     parts += [*_thresholds(report), *_slices(report["slices"])]
     for found in report["fairness"]:
         parts.append(_fairness(found))
-    parts += [*_kept(report["kept"]), *_overfitting(report["overfitting"]), *_scaling(report["scaling"])]
+    parts += [
+        *_kept(report["kept"]),
+        *_written(report["written"]),
+        *_overfitting(report["overfitting"]),
+        *_scaling(report["scaling"]),
+    ]
     parts += [*_models(report["models"]), _cost(report["cost"])]
     return "\n\n".join(parts) + "\n"
 
@@ -213,6 +218,19 @@ def _kept(found: list[Part]) -> list[str]:
             [one["name"], number(one["before"]), number(one["after"]), between(one), one["outcome"], one["what"]]
         )
     return ["## What was kept\n\n" + tables.markdown(table)]
+
+
+def _written(found: Part | None) -> list[str]:
+    if found is None:
+        return []
+    table = [["asked in words", "base", "tuned", "corrected p", "", "what is counted"]]
+    for one in found["probes"]:
+        sides = [
+            f"{one[f'{side}_hits']} of {one['n']} [{number(one[side]['low'])}, {number(one[side]['high'])}]"
+            for side in ("base", "tuned")
+        ]
+        table.append([one["name"], *sides, number(one["corrected"]), one["outcome"], one["what"]])
+    return ["## What is written when asked\n\n" + tables.markdown(table)]
 
 
 def _overfitting(found: Part | None) -> list[str]:
