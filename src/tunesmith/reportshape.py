@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tunesmith import results
 from tunesmith.evidenceshape import Calibration, Kept, Threshold, Written
-from tunesmith.results import Result, ScoreShape, Shape
+from tunesmith.results import Advice, Result, ScoreShape, Shape
 from tunesmith.searchshape import Searched
 
 
@@ -201,17 +201,6 @@ class Cost(Shape):
     """Answered when the model was scored."""
     per_1000_rows: float | None
     """Seconds to answer 1,000 rows."""
-
-
-class Advice(Shape):
-    """Something to try next."""
-
-    sign: str
-    """What was measured."""
-    do: str
-    """What to do, in a sentence."""
-    change: dict[str, Any]
-    """Keys of the recipe -> new values; empty where the data is to be changed."""
 
 
 class Point(Shape):

@@ -63,6 +63,17 @@ class Verified(Shape):
     said: str
 
 
+class Advice(Shape):
+    """Something to try next."""
+
+    sign: str
+    """What was measured."""
+    do: str
+    """What to do, in a sentence."""
+    change: dict[str, Any]
+    """Keys of the recipe -> new values; empty where the data is to be changed."""
+
+
 class Verify(Shape):
     """Printed by `verify`."""
 

@@ -35,7 +35,7 @@ def search(screen: Screen, what: Path, overrides: tuple[str, ...]) -> int:
 
 def _follow(screen: Screen, opening: Opening) -> int:
     """Show what happens; 130 and 143 after a signal."""
-    from tunesmith.search import report, run
+    from tunesmith.search import run, text
     from tunesmith.search.events import Closed
 
     path = opening.directory.path
@@ -43,7 +43,7 @@ def _follow(screen: Screen, opening: Opening) -> int:
         screen.say(f"the search has finished; nothing is left to do: {path}")
         return _show(screen, opening)
     state = "stopped"
-    header = report.rows_of([], opening.metric.name)[0]
+    header = text.rows_of([], opening.metric.name)[0]
     with (
         told(f"`tunesmith search {path}` goes on with it"),
         stoppable(screen) as wish,
@@ -75,7 +75,7 @@ class _Seen:
         from tunesmith.events import Phase, Warned, describe
         from tunesmith.report.tables import number
         from tunesmith.search.events import Began, Ended, Looked, Opened
-        from tunesmith.search.report import cells, in_words, words
+        from tunesmith.search.text import cells, in_words, words
 
         match event:
             case Opened():
@@ -102,7 +102,7 @@ def _running(name: int, value: str, what: str, said: str) -> list[str]:
 def _show(screen: Screen, opening: Opening) -> int:
     """The result of a finished search."""
     from tunesmith.report.tables import number
-    from tunesmith.search import report
+    from tunesmith.search import text
     from tunesmith.search.directory import SearchDir
 
     directory: SearchDir = opening.directory
@@ -111,11 +111,13 @@ def _show(screen: Screen, opening: Opening) -> int:
         screen.value(summed)
         return 0
     screen.say()
-    for line in report.sentences(summed):
+    for line in text.sentences(summed):
         screen.say(line)
     for name, share in sorted(summed["importances"].items(), key=lambda pair: -pair[1]):
         screen.say(f"importance of {name}: {number(share)}")
+    for line in text.advised(summed):
+        screen.say(f"to try next: {line}")
     for note in summed["notes"]:
         screen.say(f"note: {note}")
-    screen.say(f"\nreport  {directory.path / 'report.md'}\nrecipe  {summed['recipe']}\nrun     {summed['run']}")
+    screen.say(f"\nreport  {directory.path / 'report.html'}\nrecipe  {summed['recipe']}\nrun     {summed['run']}")
     return 0

@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tunesmith.results import ScoreShape, Shape
+from tunesmith.results import Advice, ScoreShape, Shape
+
+
+class LookShape(Shape):
+    """A trial's score on the rows that choose, on its way."""
+
+    share: float
+    """Of its updates that were made."""
+    value: float
+
+
+class AxisShape(Shape):
+    """What may be tried of a parameter."""
+
+    name: str
+    """As in a trial's `params`."""
+    low: float | None
+    high: float | None
+    """The ends of a range; None of choices."""
+    log: bool
+    integer: bool
+    choices: list[str | int | float | bool | None] | None
+    """None of a range."""
 
 
 class TrialShape(Shape):
@@ -23,6 +45,10 @@ class TrialShape(Shape):
     seconds: float | None
     said: str
     """Why it failed, where it fell behind, which trial it is the same as."""
+    looks: list[LookShape]
+    """Those that were numbers, in their order."""
+    recipe: str | None
+    """File of its recipe in the search's folder; None where another machine has it."""
 
 
 class Optimism(Shape):
@@ -72,15 +98,21 @@ class Searched(Shape):
     metric: str
     higher_is_better: bool
     chosen_on: Literal["validation", "half of validation"]
+    axes: list[AxisShape]
+    """The space; those of a choice's own options behind it."""
     trials: list[TrialShape]
     best: int | None
     """Number of the winner; None where the search was stopped before there was one."""
     recipe: str | None
     """File of the winning recipe."""
+    changes: dict[str, Any]
+    """Keys in which it differs from the recipe as it was -> their values in it."""
     run: str | None
     """Run directory of the winner."""
     optimism: Optimism | None
     seeds: Seeds | None
     importances: dict[str, float]
     """Parameter -> its share of what the scores vary by."""
+    advice: list[Advice]
+    """What to try next."""
     notes: list[str]

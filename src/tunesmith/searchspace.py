@@ -23,7 +23,7 @@ Label = str | int | float | bool | None
 Params = Mapping[str, Any]
 """Name of an axis (`train.learning_rate`, `method`, `method.lora.rank`) -> what was picked on it."""
 _RANGE = ("from", "to", "log", "integer", "points")
-_PLUGINS = ("method", "task", "model")
+PLUGINS = ("method", "task", "model")
 """Keys whose values may be mappings with a name."""
 _NEVER = {
     "data": "the rows are what all trials are judged by",
@@ -273,7 +273,7 @@ def _choices(key: str, written: Sequence[Any], where: str) -> tuple[Choice, ...]
 
 
 def _choice(key: str, value: Any, where: str) -> Choice:
-    if key in _PLUGINS:
+    if key in PLUGINS:
         if isinstance(value, str):
             value = {"name": value}
         elif isinstance(value, dict) and "encoder" in value:  # as the recipe itself keeps it

@@ -3,22 +3,15 @@ phone and a desktop, its console is silent, and nothing of the rows runs."""
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import reports
+from browser import CHROMIUM, browse
 from tunesmith.report.page import page
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 ATTACK = "</script><script>top.ran=1</script><img src=x onerror='top.ran=1'>"
 CONTROL = (
@@ -26,10 +19,7 @@ CONTROL = (
     "<script>top.ran = 1; console.error('said aloud')</script>"
 )
 """A page that overflows on a phone, runs and complains: what the probe must notice."""
-PROBE = """<!doctype html><title>probe</title><body><script>
-const pages = %s, widths = [360, 390, 1280], found = [];
-let waiting = pages.length * widths.length;
-const use = page => {
+USE = """page => {
   const table = page.querySelector('[aria-label="Scores by label"] table');
   if (!table) return null;
   const order = column => [...table.tBodies[0].rows].map(row => row.cells[column].textContent.trim());
@@ -48,62 +38,12 @@ const use = page => {
     return [button.dataset.pick, shown(), page.querySelectorAll('.picker [aria-pressed=true]').length];
   });
   return seen;
-};
-for (const [name, text] of pages) for (const width of widths) {
-  const frame = document.createElement('iframe');
-  frame.style.cssText = `width:${width}px;height:99999px;border:0`;
-  frame.srcdoc = text;
-  frame.onload = () => {
-    const page = frame.contentDocument, root = page.documentElement;
-    for (const part of page.querySelectorAll('details')) part.open = true;
-    const over = element => !element.closest('.scroll, pre, svg') && element.getBoundingClientRect().right > width + 1;
-    const wide = [...page.querySelectorAll('body *')].filter(over).map(element => element.outerHTML.slice(0, 200));
-    const small = [...page.querySelectorAll('td, th, dd, p, li')].filter(
-      element => parseFloat(page.defaultView.getComputedStyle(element).fontSize) < 11).length;
-    const bare = [...page.querySelectorAll('.chart, .strip')].filter(
-      drawing => drawing.closest('section').offsetHeight && !drawing.getBoundingClientRect().width).length;
-    found.push({name, width, scroll: root.scrollWidth, wide, small, bare, ran: window.ran || 0, use: use(page)});
-    if (--waiting === 0) { const said = document.createElement('pre'); said.id = 'found';
-      said.textContent = JSON.stringify(found); document.body.replaceChildren(said); }
-  };
-  document.body.append(frame);
-}
-</script></body>"""
-
-
-def browse(folder: Path, shown: dict[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the probe measures of every page at every width, and the lines of the console."""
-    probe = folder / "probe.html"
-    probe.write_text(PROBE % json.dumps([*shown.items()]).replace("</", "<\\/"), encoding="utf-8")
-    assert CHROMIUM is not None
-    command = [
-        *(
-            CHROMIUM,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--dump-dom",
-        ),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr"),
-        *(
-            "--virtual-time-budget=20000",
-            f"--user-data-dir={folder / 'profile'}",
-            "--window-size=1400,1000",
-            str(probe),
-        ),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    said = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert said is not None, done.stderr[-2000:]
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(html.unescape(said.group(1))), console
+}"""
 
 
 def test_in_a_browser_pages_fit_three_widths_and_sort_and_pick_in_silence(tmp_path: Path) -> None:
     shown = {name: page(make()) for name, make in reports.ALL.items()}
-    found, console = browse(tmp_path, shown)
+    found, console = browse(tmp_path, shown, USE)
     assert len(found) == 3 * len(shown) and console == []
     for frame in found:
         assert frame["scroll"] == frame["width"] and frame["wide"] == [], frame
@@ -128,7 +68,7 @@ def test_in_a_browser_what_has_no_number_is_sorted_last_both_ways(tmp_path: Path
     for one in report["labels"][:3]:
         one |= {"precision": float("nan"), "n": 10 * one["n"]}
     made = page(report).replace('data-v="-1"', 'data-v=""')
-    found, console = browse(tmp_path, {"classification": made})
+    found, console = browse(tmp_path, {"classification": made}, USE)
     used = found[0]["use"]
     assert console == [] and used["byRows"][-1] == used["byRowsUp"][-1] == "-1"
     assert used["byRows"][:2] == ["1,800", "1,710"]  # as numbers, not as words
@@ -142,11 +82,11 @@ def test_in_a_browser_nothing_of_the_rows_runs_and_the_probe_would_notice(tmp_pa
     whole = page(report)
     raw = whole.replace("</main>", f"{ATTACK}</main>")  # as if it had not been escaped
     policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-    found, console = browse(tmp_path, {"hostile": whole})
+    found, console = browse(tmp_path, {"hostile": whole}, USE)
     assert console == [] and not any(frame["ran"] for frame in found)
     assert all(frame["scroll"] == frame["width"] and frame["wide"] == [] for frame in found), found
-    found, console = browse(tmp_path, {"raw": raw})
+    found, console = browse(tmp_path, {"raw": raw}, USE)
     assert not any(frame["ran"] for frame in found) and any("Content Security Policy" in line for line in console)
-    found, console = browse(tmp_path, {"control": CONTROL, "open": policy.sub("", raw)})
+    found, console = browse(tmp_path, {"control": CONTROL, "open": policy.sub("", raw)}, USE)
     assert all(frame["ran"] for frame in found) and any("said aloud" in line for line in console)
     assert [frame["scroll"] > frame["width"] for frame in found if frame["name"] == "control"].count(True) == 2

@@ -7,6 +7,8 @@ from mutants.mutant import Mutant
 _IN_TRIAL = "tests/unit/search/test_trial.py"
 _IN_SEARCH = "tests/runs/test_search.py"
 _IN_DESK = "tests/unit/search/test_ray_desk.py"
+_IN_PAGE = "tests/unit/search/test_page.py"
+_IN_EDGES = "tests/unit/search/test_edges.py"
 _IN_RANGING = "tests/unit/train/test_ranging.py"
 
 _ALONE = "A trial of a search is, to the bit, what its recipe is when it is trained alone, whatever trials share."
@@ -17,6 +19,11 @@ _CHOICE = (
 _SPREAD = (
     "Trials that workers of a cluster train are those of one process, to the bit, with the same pruning and table; a "
     "machine with other rows or another model ends the search, and a death costs only the trial's time."
+)
+_PAGE = "The page of a search shows each trial where its numbers say, and nothing of the user's is markup there."
+_EDGE = (
+    "A search says that its best value lies at an end of its range only where the next best lie there too, with a "
+    "change that the recipe takes."
 )
 _RANGE = "Measuring a learning rate leaves the model and all generators as they were, to the bit."
 
@@ -113,6 +120,63 @@ MUTANTS = (
         edits=(("else halves(rows)", "else (rows, rows)"),),
         tests=(
             f"{_IN_SEARCH}::test_without_test_rows_the_winner_is_also_scored_on_validation_rows_that_chose_nothing",
+        ),
+    ),
+    Mutant(
+        name="axes-of-logarithms-drawn-straight",
+        trap="",
+        promise=_PAGE,
+        file="search/drawings.py",
+        edits=(('logarithmic=axis["log"]', "logarithmic=False"),),
+        tests=(f"{_IN_PAGE}::test_a_line_of_the_parallel_coordinates_passes_each_axis_where_its_value_is",),
+    ),
+    Mutant(
+        name="the-best-so-far-is-the-highest",
+        trap="",
+        promise=_PAGE,
+        file="search/drawings.py",
+        edits=(
+            ('elif trial["value"] > before if higher else trial["value"] < before:', 'elif trial["value"] > before:'),
+        ),
+        tests=(f"{_IN_PAGE}::test_the_best_so_far_never_gets_worse_and_skips_what_was_pruned[False]",),
+    ),
+    Mutant(
+        name="names-of-trials-are-markup",
+        trap="",
+        promise=_PAGE,
+        file="report/svg.py",
+        edits=(
+            (
+                'role="img"><title>{words(said)}</title>{"".join(body)}{told}</g>',
+                'role="img"><title>{said}</title>{"".join(body)}{told}</g>',
+            ),
+        ),
+        tests=(f"{_IN_PAGE}::test_nothing_of_the_user_is_ever_markup[usual]",),
+    ),
+    Mutant(
+        name="an-edge-of-one-lucky-trial",
+        trap="",
+        promise=_EDGE,
+        file="search/edges.py",
+        edits=((" or min(ahead) < 0.5 or not behind", " or not behind"),),
+        tests=(f"{_IN_EDGES}::test_those_that_share_the_third_place_are_asked_too",),
+    ),
+    Mutant(
+        name="an-edge-of-few-trials",
+        trap="",
+        promise=_EDGE,
+        file="search/edges.py",
+        edits=(("len(tried) < FEWEST", "len(tried) < _BEST"),),
+        tests=(f"{_IN_EDGES}::test_fewer_than_eight_trials_tell_nothing_and_eight_do",),
+    ),
+    Mutant(
+        name="a-range-that-no-recipe-takes",
+        trap="",
+        promise=_EDGE,
+        file="search/edges.py",
+        edits=(("                if takes(changed, {**best.params, edge.name: end}):\n", "                if end:\n"),),
+        tests=(
+            f"{_IN_EDGES}::test_a_range_goes_on_only_as_far_as_the_recipe_takes_it_and_where_it_takes_nothing_is_not_told",
         ),
     ),
     Mutant(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from tunesmith.events import Updated
 from tunesmith.reportshape import SHAPES
 from tunesmith.search import report as report_of
 from tunesmith.search import run as search
+from tunesmith.search import work
 from tunesmith.search.events import Closed, Ended, SearchEvent
 from tunesmith.search.study import Study
 from tunesmith.search.winner import held_against
@@ -104,8 +106,21 @@ def test_a_search_tries_its_space_runs_the_winner_and_says_what_it_is_worth(
     assert found["optimism"]["by"] == pytest.approx(
         found["optimism"]["chose"]["value"] - found["optimism"]["fresh"]["value"]
     )
-    for name in ("history.png", "coordinates.png", "report.md", "journal.log", "recipe.yaml", "resolved.json"):
+    pages = ("report.html", "report.md", "history.png", "coordinates.png")
+    for name in (*pages, "journal.log", "recipe.yaml", "resolved.json"):
         assert (folder / name).stat().st_size, name
+    page = (folder / "report.html").read_text()
+    links = [link for link in re.findall(r'href="([^"]*)"', page) if not link.startswith("#")]
+    assert len(links) >= 9 and all((folder / link).is_file() for link in links), "every link leads to a file"
+    assert all([look["share"] for look in trial["looks"]] == [1.0] for trial in trials)
+    assert [trial["looks"][0]["value"] for trial in trials] == [trial["value"] for trial in trials]
+    assert [axis["name"] for axis in found["axes"]] == [*SPACE, "method.lora.rank"]
+    assert found["advice"] == [], "four trials tell nothing"
+    as_it_was = recipefile.build(json.loads((folder / "resolved.json").read_text()))
+    winner = recipefile.load(folder / "best.yaml").recipe
+    changed = recipefile.changed(as_it_was, found["changes"])
+    assert (found["changes"] == {}) == best["start"]
+    assert changed.train == winner.train and (best["start"] or changed.method == winner.method)
     made = run.open_run(Path(found["run"]))
     looks = [event.scores["macro_f1"] for event in made.updates().values() if event.scores]
     assert max(looks) == best["value"], "the run of the winner repeats its trial"
@@ -609,3 +624,26 @@ def test_all_processes_of_a_search_multiply_by_the_library_that_the_first_found_
     list(search.go(search.reopen(folder)))
     assert json.loads((folder / "trials" / "0000" / "result.json").read_text())["plan"]["matmul"] == other
     assert run.open_run(Path(report(folder)["run"])).json("plan")["matmul"] == other
+
+
+def test_a_search_whose_best_rate_is_at_the_end_of_its_range_says_so_and_what_to_search_instead(
+    encoder: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = work.result_of
+    monkeypatch.setattr(  # as if more were better, without a training that shows it
+        work, "result_of", lambda outcome, beside=1: {**real(outcome, beside), "value": outcome.plan["learning_rate"]}
+    )
+    asked = {"sampler": "grid", "pruner": "none", "space": {
+        "train.learning_rate": {"from": 1e-6, "to": 3e-3, "log": True, "points": 8}}}  # fmt: skip
+    values = values_of(encoder, rows, tmp_path, search=asked | {"trials": None})
+    values["train"]["learning_rate"] = 1e-4
+    folder, _ = searched(values)
+    found = report(folder)
+    (advised,) = found["advice"]
+    assert found["trials"][found["best"]]["params"]["train.learning_rate"] == 3e-3
+    (changed,) = advised["change"].values()
+    assert changed == {"from": 1e-6, "to": 0.16, "log": True, "points": 8}
+    for name in ("report.html", "report.md"):
+        assert "at the upper end of 1e-06 to 0.003" in (folder / name).read_text()
+    values["search"]["space"] = {key.removeprefix("search.space."): value for key, value in advised["change"].items()}
+    assert opened(values).space.axes[0].range.high == 0.16  # type: ignore[union-attr]

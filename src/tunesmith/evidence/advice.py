@@ -48,6 +48,8 @@ class Signs:
     """Whether more is better, of the score that picks the checkpoint."""
     context: int | None
     """Tokens that the model reads at most; None of one that reads no texts."""
+    ranged: tuple[str, float] | None = None
+    """The end of a range test at which the rate was chosen, `upper` or `lower`, and the rate there; else None."""
     task: str | None = None
     """Its name, where the recipe left it to be found: then a change of one of its options must say it too."""
 
@@ -181,6 +183,21 @@ def _slow(signs: Signs) -> Found | None:
     )
 
 
+def _ranged(signs: Signs) -> Found | None:
+    """A measured rate at an end of what was tried; where what it did to the model tells more, that is told instead."""
+    if signs.ranged is None or any(rule(signs) is not None for rule in (_hurt, _slow, _forgotten)):
+        return None
+    (end, at), rate = signs.ranged, signs.learning_rate
+    if end == "lower":
+        sign = f"the learning rate that was measured, {rate:.2g}, is at the lower end of what was tried ({at:.2g})"
+        return _advice(sign, "try one below it, or search around it", train__learning_rate=_rounded(rate / 3))
+    sign = (
+        f"the loss still fell at the highest learning rate that was tried, {at:.2g}, so that the one that was "
+        f"measured, {rate:.2g}, may be too low"
+    )
+    return _advice(sign, "try one above it, or search around it", train__learning_rate=_rounded(rate * 3))
+
+
 def _rare(signs: Signs) -> Found | None:
     if not signs.shares or "balance" not in signs.options or not _parses(signs, task__balance="weights"):
         return None
@@ -298,6 +315,6 @@ def _rounded(rate: float) -> float:
 
 
 _RULES: tuple[Callable[[Signs], Found | None], ...] = (
-    _leaked, _hurt, _slow, _rising, _passed, _endless, _truncated, _noise, _rare, _gap, _heart, _forgotten, _more_rows,
-    _weak_slice, _unclear,
+    _leaked, _hurt, _slow, _ranged, _rising, _passed, _endless, _truncated, _noise, _rare, _gap, _heart, _forgotten,
+    _more_rows, _weak_slice, _unclear,
 )  # fmt: skip

@@ -38,6 +38,7 @@ from tunesmith.prepare import Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.report import tables
 from tunesmith.rundir import RunDir
+from tunesmith.train import ranging
 from tunesmith.train.checkpoint import Progress
 
 _NOISE = 60_000
@@ -170,17 +171,20 @@ def _signs(run: RunDir, case: Case, prepared: Prepared, made: Mapping[str, Any],
     classes = task.classes()
     options = frozenset(one.name for one in fields(task) if one.metadata.get("option", True))  # type: ignore[arg-type]
     assert prepared.recipe.task is not None
+    rate, seen = made["settings"]["learning_rate"], run.json("plan").get("ranged")
+    end = None if seen is None else ranging.end_of(seen, rate)
     return advice.Signs(
         report=made,
         recipe=prepared.recipe,
         findings=findings(prepared),
-        learning_rate=made["settings"]["learning_rate"],
+        learning_rate=rate,
         shares=dict(zip(classes, getattr(task, "shares", ()), strict=True)) if classes else {},
         options=options - {"smoothing"} if model.kind == "span-classifier" else options,
         room=getattr(task, "max_new_tokens", None),
         cut=sum(answer.get("ended") is False for answer in answers) / len(answers) if answers else 0.0,
         higher=watched.higher_is_better,
         context=None if model.family == "vision" else model.text.limit,
+        ranged=None if seen is None or end is None else (end, seen["to" if end == "upper" else "from"]),
         task=None if _names_task(run) else prepared.recipe.task.name,
     )
 

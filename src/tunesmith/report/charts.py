@@ -18,12 +18,14 @@ from tunesmith.report.svg import Scale, finite
 from tunesmith.report.tables import number, with_interval
 
 Part = Mapping[str, Any]
-_WIDTH, _HEIGHT = 360, 236
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 348.0, 26.0, 196.0
+WIDTH, HEIGHT = 360, 236
+"""Of the view box of a chart."""
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 348.0, 26.0, 196.0
+"""Where its ground is in it."""
 _MOST = 300
 """Buckets that the points of a long curve are put into, of each the least and the greatest are drawn."""
 _CELL = 26
-_MARKS = (("in force", "in_force", _BOTTOM - 6), ("chosen", "chosen", _BOTTOM - 20))
+_MARKS = (("in force", "in_force", BOTTOM - 6), ("chosen", "chosen", BOTTOM - 20))
 """Of a chart of thresholds: what is marked, where that is told, and how high its name stands."""
 _BARS = 44
 """Height of the counts under a reliability diagram."""
@@ -38,20 +40,20 @@ class Plot:
     x_name: str
     y_name: str
 
-    def ground(self, bottom: float = _BOTTOM) -> list[str]:
+    def ground(self, bottom: float = BOTTOM) -> list[str]:
         """Grid, ticks and names; `bottom` is where those of x stand."""
         drawn = [svg.text(0, 12, self.y_name, kind="name")]
         ticks = self.y.ticks()
         for tick, said in zip(ticks, self.y.said(ticks), strict=True):
             place = self.y.at(tick)
-            drawn += [svg.line(_LEFT, place, _RIGHT, place, "grid"), svg.text(_LEFT - 6, place + 4, said, "end")]
-        drawn.append(svg.line(_LEFT, bottom, _RIGHT, bottom, "axis-line"))
+            drawn += [svg.line(LEFT, place, RIGHT, place, "grid"), svg.text(LEFT - 6, place + 4, said, "end")]
+        drawn.append(svg.line(LEFT, bottom, RIGHT, bottom, "axis-line"))
         ticks = self.x.ticks()
         for tick, said in zip(ticks, self.x.said(ticks), strict=True):
             place = self.x.at(tick)
             drawn += [svg.line(place, bottom, place, bottom + 4, "axis-line"),
                       svg.text(place, bottom + 17, said, "middle")]  # fmt: skip
-        return [*drawn, svg.text(_RIGHT, bottom + 34, self.x_name, "end", "name")]
+        return [*drawn, svg.text(RIGHT, bottom + 34, self.x_name, "end", "name")]
 
     def interval(self, x: float | None, low: float | None, high: float | None, kind: str = "interval") -> str:
         """An upright interval at x."""
@@ -75,14 +77,14 @@ def reliability(calibration: Part) -> str | None:
         return None
     low = min([found["low"] for found in bins] + [found["accuracy_low"] for found in bins])
     plot = Plot(
-        Scale(0.0 if low < 0.5 else 0.5, 1.0, _LEFT, _RIGHT),
-        Scale(0.0 if low < 0.5 else 0.5, 1.0, _BOTTOM, _TOP),
+        Scale(0.0 if low < 0.5 else 0.5, 1.0, LEFT, RIGHT),
+        Scale(0.0 if low < 0.5 else 0.5, 1.0, BOTTOM, TOP),
         "how sure the model is",
         "share that is right",
     )
-    under = _BOTTOM + 18 + _BARS
+    under = BOTTOM + 18 + _BARS
     most = max(found["n"] for found in bins)
-    drawn = [svg.line(plot.x.at(plot.x.low), _BOTTOM, plot.x.at(1), _TOP, "ideal")]
+    drawn = [svg.line(plot.x.at(plot.x.low), BOTTOM, plot.x.at(1), TOP, "ideal")]
     said = []
     for found in bins:
         told = (
@@ -99,7 +101,7 @@ def reliability(calibration: Part) -> str | None:
         drawn.append(plot.interval(found["confidence"], found["accuracy_low"], found["accuracy_high"]))
         drawn.append(plot.dot(found["confidence"], found["accuracy"], "point", told))
     ground = plot.ground(under)
-    return svg.picture("Reliability diagram", "; ".join(said), _WIDTH, under + 40, [*ground, *drawn])
+    return svg.picture("Reliability diagram", "; ".join(said), WIDTH, under + 40, [*ground, *drawn])
 
 
 def _drawable(found: Part) -> bool:
@@ -115,8 +117,8 @@ def coverage(points: Sequence[Part]) -> str | None:
         return None
     shown = [(point["coverage"], point["accuracy"]) for point in points]
     plot = Plot(
-        Scale(0.0, 1.0, _LEFT, _RIGHT),
-        svg.scale([y for _, y in shown], _BOTTOM, _TOP),
+        Scale(0.0, 1.0, LEFT, RIGHT),
+        svg.scale([y for _, y in shown], BOTTOM, TOP),
         "share of rows answered",
         "accuracy of those answered",
     )
@@ -127,7 +129,7 @@ def coverage(points: Sequence[Part]) -> str | None:
     ]
     dots = [plot.dot(x, y, "point", told) for (x, y), told in zip(shown, said, strict=True)]
     body = [*plot.ground(), plot.line(sorted(shown), "curve"), *dots]
-    return svg.picture("Coverage", "; ".join(said), _WIDTH, _HEIGHT, body)
+    return svg.picture("Coverage", "; ".join(said), WIDTH, HEIGHT, body)
 
 
 def threshold(found: Part) -> str | None:
@@ -136,25 +138,25 @@ def threshold(found: Part) -> str | None:
     points = [point for point in found["points"] if finite(point["threshold"])]
     if len(points) < 2:
         return None
-    plot = Plot(Scale(0.0, 1.0, _LEFT, _RIGHT), Scale(0.0, 1.0, _BOTTOM, _TOP), "threshold", "")
+    plot = Plot(Scale(0.0, 1.0, LEFT, RIGHT), Scale(0.0, 1.0, BOTTOM, TOP), "threshold", "")
     body = plot.ground()
     marks = [(name, found[key]["threshold"], lower) for name, key, lower in _MARKS if found[key] is not None]
     said = [f"{name} {cutting(at)}" for name, at, _ in marks]
     drawn = [(name, at, lower) for name, at, lower in marks if finite(at)]
     for name, at, lower in drawn:  # the name of the left one stands left of it, where there is room
         place, left = plot.x.at(at), len(drawn) > 1 and at == min(other for _, other, _ in drawn)
-        left = (left and place > _LEFT + 50) or place > _RIGHT - 50
-        body += [svg.line(place, _TOP, place, _BOTTOM, "mark"),
+        left = (left and place > LEFT + 50) or place > RIGHT - 50
+        body += [svg.line(place, TOP, place, BOTTOM, "mark"),
                  svg.text(place + (-4 if left else 4), lower, name, "end" if left else "start")]  # fmt: skip
     for k, (name, kind) in enumerate((("precision", ""), ("recall", " second"), ("f1", " third"))):
         body.append(plot.line([(point["threshold"], point[name]) for point in points], f"curve{kind}"))
-        body.append(svg.text(_LEFT + 72 * k, 12, "F1" if name == "f1" else name, kind=f"ink{kind}"))
+        body.append(svg.text(LEFT + 72 * k, 12, "F1" if name == "f1" else name, kind=f"ink{kind}"))
     said += [
         f"from {cutting(point['threshold'])}: precision {number(point['precision'])}, recall "
         f"{number(point['recall'])}, F1 {number(point['f1'])}, given to {percent(point['given'])}"
         for point in points
     ]
-    return svg.picture(f"Thresholds of {brief(found['label'])}", "; ".join(said), _WIDTH, _HEIGHT, body)
+    return svg.picture(f"Thresholds of {brief(found['label'])}", "; ".join(said), WIDTH, HEIGHT, body)
 
 
 def losses(steps: Sequence[int], values: Sequence[float]) -> str:
@@ -162,11 +164,11 @@ def losses(steps: Sequence[int], values: Sequence[float]) -> str:
     points = [(float(x), y) for x, y in zip(steps, values, strict=True) if finite(y)]
     even = list(zip([x for x, _ in points], smooth([y for _, y in points]), strict=True))
     plot = Plot(
-        _steps([x for x, _ in points]), svg.scale([y for _, y in points], _BOTTOM, _TOP), "update", "training loss"
+        _steps([x for x, _ in points]), svg.scale([y for _, y in points], BOTTOM, TOP), "update", "training loss"
     )
     body = [*plot.ground(), plot.line(thin(points), "raw"), plot.line(thin(even), "curve")]
     said = f"smoothed, from {number(even[0][1])} to {number(even[-1][1])} over {len(points):,} updates"
-    return svg.picture("Training loss", said, _WIDTH, _HEIGHT, body)
+    return svg.picture("Training loss", said, WIDTH, HEIGHT, body)
 
 
 def looks(points: Sequence[Part], watched: str, best: int | None) -> str:
@@ -175,7 +177,7 @@ def looks(points: Sequence[Part], watched: str, best: int | None) -> str:
     shown = [(x, y) for x, y in shown if finite(y)]
     plot = Plot(
         _steps([x for x, _ in shown]),
-        svg.scale([y for _, y in shown], _BOTTOM, _TOP),
+        svg.scale([y for _, y in shown], BOTTOM, TOP),
         "update",
         f"validation {watched}",
     )
@@ -183,16 +185,16 @@ def looks(points: Sequence[Part], watched: str, best: int | None) -> str:
     for x, _ in shown:
         if x == best:
             place = plot.x.at(x)
-            body.append(svg.line(place, _TOP, place, _BOTTOM, "mark"))
-            turned = "end" if place > (_LEFT + _RIGHT) / 2 else "start"
-            body.append(svg.text(place + (-5 if turned == "end" else 5), _BOTTOM - 6, f"best: {x:,.0f}", turned))
+            body.append(svg.line(place, TOP, place, BOTTOM, "mark"))
+            turned = "end" if place > (LEFT + RIGHT) / 2 else "start"
+            body.append(svg.text(place + (-5 if turned == "end" else 5), BOTTOM - 6, f"best: {x:,.0f}", turned))
     said = [f"update {x:,.0f}: {number(y)}" for x, y in shown]
     many = len(shown) > 60
     body.append(plot.line(thin(shown), "curve second"))
     body += [
         plot.dot(x, y, "point second", told) for (x, y), told in zip(shown, said, strict=True) if not many or x == best
     ]
-    return svg.picture(f"Validation {watched}", "; ".join(said[:100]), _WIDTH, _HEIGHT, body)
+    return svg.picture(f"Validation {watched}", "; ".join(said[:100]), WIDTH, HEIGHT, body)
 
 
 def scaling(found: Part) -> str:
@@ -201,8 +203,8 @@ def scaling(found: Part) -> str:
     everything = [*measured, *more]
     values = [point[name] for point in everything for name in ("value", "low", "high")]
     plot = Plot(
-        svg.log_scale([point["rows"] for point in everything], _LEFT, _RIGHT),
-        svg.scale(values, _BOTTOM, _TOP),
+        svg.log_scale([point["rows"] for point in everything], LEFT, RIGHT),
+        svg.scale(values, BOTTOM, TOP),
         "training rows",
         found["metric"],
     )
@@ -215,7 +217,7 @@ def scaling(found: Part) -> str:
             said.append(told)
             body.append(plot.interval(point["rows"], point["low"], point["high"], f"interval {kind}"))
             body.append(plot.dot(point["rows"], point["value"], f"point {kind}", told))
-    return svg.picture(f"{found['metric']} by training rows", "; ".join(said), _WIDTH, _HEIGHT, body)
+    return svg.picture(f"{found['metric']} by training rows", "; ".join(said), WIDTH, HEIGHT, body)
 
 
 def models(systems: Sequence[Part], metric: str) -> str:
@@ -223,8 +225,8 @@ def models(systems: Sequence[Part], metric: str) -> str:
     timed = [one for one in systems if finite(one["seconds_per_1000"]) and finite(one["score"]["value"])]
     scores = [one["score"] for one in timed]
     plot = Plot(
-        svg.log_scale([one["seconds_per_1000"] for one in timed], _LEFT, _RIGHT - 8),
-        svg.scale([score[name] for score in scores for name in ("value", "low", "high")], _BOTTOM, _TOP),
+        svg.log_scale([one["seconds_per_1000"] for one in timed], LEFT, RIGHT - 8),
+        svg.scale([score[name] for score in scores for name in ("value", "low", "high")], BOTTOM, TOP),
         "seconds for 1,000 rows",
         metric,
     )
@@ -236,7 +238,7 @@ def models(systems: Sequence[Part], metric: str) -> str:
         body.append(plot.interval(one["seconds_per_1000"], one["score"]["low"], one["score"]["high"]))
         body.append(svg.dot(x, y, "point own" if one["own"] else "point", told, radius=5))
     body += names_beside(places, [brief(one["name"], 22) for one in timed])
-    return svg.picture(f"{metric} against time", "; ".join(said), _WIDTH, _HEIGHT, body)
+    return svg.picture(f"{metric} against time", "; ".join(said), WIDTH, HEIGHT, body)
 
 
 def names_beside(places: Sequence[tuple[float, float]], names: Sequence[str]) -> list[str]:
@@ -255,7 +257,7 @@ def names_beside(places: Sequence[tuple[float, float]], names: Sequence[str]) ->
         ):
             room = (left, top, left + wide, top + 14)
             free = not any(room[0] < c and a < room[2] and room[1] < d and b < room[3] for a, b, c, d in taken)
-            if free and room[0] >= _LEFT and room[2] <= _RIGHT + 8:
+            if free and room[0] >= LEFT and room[2] <= RIGHT + 8:
                 taken.append(room)
                 at = {"start": left, "middle": x, "end": left + wide}[anchor]
                 drawn.append(svg.text(round(at, 2), round(top + 11, 2), name, anchor))
@@ -308,4 +310,4 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _steps(steps: Sequence[float]) -> Scale:
     """Updates from 0."""
-    return Scale(0.0, max([*steps, 1.0]), _LEFT, _RIGHT - 8)
+    return Scale(0.0, max([*steps, 1.0]), LEFT, RIGHT - 8)

@@ -1,22 +1,18 @@
 """The report of a run as one HTML page that opens from disk: nothing is fetched, light or dark as the reader's system
 is, whole without its script, which only sorts tables and picks among rows.
 
-`report.html` beside this file is the template, `report.css` its style, `report.js` its script. The policy of the page
-names the script by its sum: nothing else can run, whatever rows hold.
+`report.html` beside this file is the template; `scripted.py` opens it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.report import course, pagetext, sections, tables
+from tunesmith.report import course, pagetext, scripted, sections, tables
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -54,31 +50,15 @@ def page(report: Mapping[str, Any]) -> str:
     """The page of a `report.json` (reportshape.Report)."""
     room = _room(report)
     filters: dict[str, Callable[..., Any]] = {
-        "number": tables.number,
-        "score": tables.with_interval,
-        "sortable": _sortable,
-        "signed": pagetext.signed,
-        "difference": sections.interval,
-        "chance": pagetext.chance,
-        "percent": pagetext.percent,
         "cutting": pagetext.cutting,
-        "duration": pagetext.duration,
-        "count": pagetext.count,
         "basename": lambda path: Path(path).name or path,
         "whole": room.whole,
         "start": room.start,
     }
     made = view(report)
-    script = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
-    summed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return pagetext.environment(filters).get_template("report.html").render(
-        report=report,
-        view=made,
-        titles={name: title for name, title in _TITLES.items() if made[name]},
-        name=Path(report["run"]).name,
-        script=script,
-        script_sum=summed,
-    )  # fmt: skip
+    titles = {name: title for name, title in _TITLES.items() if made[name]}
+    values = {"report": report, "view": made, "titles": titles, "name": Path(report["run"]).name}
+    return scripted.page(Path(__file__).with_name("report.html"), filters, values)
 
 
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,11 +91,6 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         if scores
         else {},
     }
-
-
-def _sortable(value: float | None) -> str:
-    """A number as the script reads it; nothing where there is none."""
-    return f"{value:.6g}" if value is not None and math.isfinite(value) else ""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ _PLAIN = ("\n", "\t", "\u200c", "\u200d")
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")
 
 
-def environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:
-    """Where the templates beside this file are opened: all that is not marked as markup is escaped."""
+def environment(filters: Mapping[str, Callable[..., Any]], *folders: Path) -> Environment:
+    """Where templates are opened, of `folders` and those beside this file: all that is not marked as markup is
+    escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda said: safe(said) if type(said) is str else said,  # what is markup already stays so

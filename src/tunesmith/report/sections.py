@@ -265,6 +265,8 @@ def nested(change: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in change.items():
         *sections, last = key.split(".")
+        if sections[:2] == ["search", "space"]:  # its keys have dots of their own
+            sections, last = sections[:2], key.removeprefix("search.space.")
         place = made
         for section in sections:
             inner = place.setdefault(section, {})

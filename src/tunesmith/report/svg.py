@@ -127,11 +127,21 @@ def text(x: float | str, y: float | str, said: str, anchor: str = "start", kind:
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{words(said, _NAME)}</text>'
 
 
-def picture(name: str, said: str, width: float, height: float, body: Iterable[str], *, fixed: bool = False) -> str:
-    """A whole drawing with its name and, in words, what it shows: as wide as its place, or in pixels (`fixed`)."""
+def telling(body: Iterable[str], said: str, shown: Iterable[str], kind: str) -> str:
+    """Parts of a drawing that belong together and take the focus. They tell `said`; what is `shown` is seen only while
+    they are pointed at or have the focus."""
+    told = f'<g class="told">{"".join(shown)}</g>'
+    return f'<g class="{kind}" tabindex="0" role="img"><title>{words(said)}</title>{"".join(body)}{told}</g>'
+
+
+def picture(
+    name: str, said: str, width: float, height: float, body: Iterable[str], *, fixed: bool = False, role: str = "img"
+) -> str:
+    """A whole drawing with its name and, in words, what it shows: as wide as its place, or in pixels (`fixed`). It is a
+    `group` where parts of it take the focus."""
     pixels = f' width="{width:g}" height="{height:g}"' if fixed else ""
     return (
-        f'<svg class="{"heat" if fixed else "chart"}"{pixels} viewBox="0 0 {width:g} {height:g}" role="img">'
+        f'<svg class="{"heat" if fixed else "chart"}"{pixels} viewBox="0 0 {width:g} {height:g}" role="{role}">'
         f"<title>{words(name)}</title><desc>{words(said)}</desc>{''.join(body)}</svg>"
     )
 

@@ -5,7 +5,7 @@ engine's (study.py); here is where it lies, and the locks. A name that exists is
       recipe.yaml  resolved.json  made_of.json     as written; every value in force; sums of rows, model and code
       journal.log                                  the study, append only; not there where a database holds it
       trials/0007/{recipe.yaml, result.json, events.jsonl}
-      table.csv  best.yaml  report.json  report.md  history.png  importance.png  coordinates.png
+      table.csv  best.yaml  report.json  report.html  report.md  history.png  importance.png  coordinates.png
       repeats/winner_1.json                        what the winner, and its rival, came to with other seeds
       runs/seed_0/                                 the run of the winner: a run directory as any
       locks/                                       held by processes; the kernel lets go of those of the dead

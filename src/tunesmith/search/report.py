@@ -1,18 +1,21 @@
-"""The report of a search: `table.csv` after every trial; `report.json` (all that `--json` prints), `report.md` and PNGs
-at the end. `report.json` comes last: where it is, the search is whole."""
+"""The report of a search: `table.csv` after every trial; `report.json` (all that `--json` prints), `report.html`,
+`report.md` and PNGs at the end. `report.json` comes last: where it is, the search is whole."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.report.tables import cell, markdown, number, with_interval
+from tunesmith import recipefile
+from tunesmith.errors import NotFinite, OutOfMemory, UserError
 from tunesmith.rundir import RunDir, guarded, write_bytes
-from tunesmith.search import plots, winner
+from tunesmith.search import edges, page, plots, text, winner
 from tunesmith.search.directory import SearchDir
 from tunesmith.search.opening import Opening
+from tunesmith.searchspace import Axis, lookup, walk
 
 if TYPE_CHECKING:
     from tunesmith.search.study import Line, Study
@@ -33,17 +36,6 @@ def table(directory: SearchDir, lines: Sequence[Line]) -> None:
     write_bytes(directory.path / "table.csv", file.getvalue().encode())
 
 
-def words(params: Any, *, start: bool = False) -> str:
-    """Parameters in a line, by the last part of their keys; of a choice's own options, behind it."""
-    if not params:
-        return "the recipe as it is" if start else ""
-    said: list[str] = []
-    for name, value in params.items():
-        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-        said.append(f"{name.rpartition('.')[2]} {shown}")
-    return ", ".join(said)
-
-
 def write(
     opening: Opening,
     study: Study,
@@ -59,15 +51,13 @@ def write(
     importances = importances_of(study, lines)
     held = winner.held_against(repeats["winner"], repeats["rival"], opening.metric)
     values = [told["value"] for told in repeats["winner"]]
+    higher = opening.metric.higher_is_better
+    auto = opening.recipe.search.space == "auto"
     summed: dict[str, Any] = {
-        "search": str(directory.path),
-        "state": "finished",
-        "metric": opening.metric.name,
-        "higher_is_better": opening.metric.higher_is_better,
-        "chosen_on": "validation" if opening.tested else "half of validation",
-        "trials": [as_json(line) for line in lines],
+        **tried(opening, study, lines, "finished"),
         "best": made.best.number,
         "recipe": str(directory.best),
+        "changes": changes(opening, made.best),
         "run": str(ran.path),
         "optimism": optimism,
         "seeds": None
@@ -82,16 +72,66 @@ def write(
             "against": held,
         },
         "importances": importances,
+        "advice": edges.advice(opening.space, auto, made.best, lines, importances, higher, _takes(opening)),
         "notes": _notes(opening, made, importances),
     }
     with guarded(directory.path):
         drawn = plots.all_of(study, lines, opening.metric.name, importances, directory.path)
-    write_bytes(directory.path / "report.md", _markdown(summed, lines, drawn).encode())
+    write_bytes(directory.path / "report.md", text.markdown(summed, lines, drawn).encode())
+    write_bytes(directory.path / "report.html", page.page(summed).encode())
     directory.write("report", summed)
 
 
-def as_json(line: Line) -> dict[str, Any]:
-    """A trial as `--json` prints it."""
+def tried(opening: Opening, study: Study, lines: Sequence[Line], state: str) -> dict[str, Any]:
+    """What is known of a search before its winner is."""
+    looks = {trial.number: trial.intermediate_values for trial in study.engine.get_trials(deepcopy=False)}
+    return {
+        "search": str(opening.directory.path),
+        "state": state,
+        "metric": opening.metric.name,
+        "higher_is_better": opening.metric.higher_is_better,
+        "chosen_on": "validation" if opening.tested else "half of validation",
+        "axes": [_as_json(name, axis) for name, axis in edges.named(opening.space.axes)],
+        "trials": [as_json(line, opening.directory, looks[line.number]) for line in lines],
+    }
+
+
+def _as_json(name: str, axis: Axis) -> dict[str, Any]:
+    of = axis.range
+    ends = {"low": None, "high": None, "log": False, "integer": False} if of is None else {
+        "low": of.low, "high": of.high, "log": of.log, "integer": of.integer}  # fmt: skip
+    return {"name": name, **ends, "choices": axis.labels if of is None else None}
+
+
+def changes(opening: Opening, best: Line) -> dict[str, Any]:
+    """Keys in which the winning recipe differs from the recipe as it was -> their values in it."""
+    if best.start:
+        return {}
+    axes, start = opening.space.axes, opening.space.start
+    own = {} if start is None else walk(axes, lookup(start))
+    return {key: value for key, value in walk(axes, lookup(best.params)).items() if key not in own or own[key] != value}
+
+
+def _takes(opening: Opening) -> edges.Takes:
+    """Whether a recipe of the space, were it such, could be trained."""
+
+    def takes(axes: tuple[Axis, ...], params: Mapping[str, Any]) -> bool:
+        try:
+            opening.shared.prepare(recipefile.changed(opening.base, walk(axes, lookup(params))))
+        except (UserError, NotFinite, OutOfMemory):
+            return False
+        return True
+
+    return takes
+
+
+def as_json(line: Line, directory: SearchDir, passed: Mapping[int, float]) -> dict[str, Any]:
+    """A trial as `--json` prints it; `passed` are its looks as the study has them, percent of its updates -> score,
+    where another machine has its folder."""
+    place = directory.trial(line.number) / "recipe.yaml"
+    found = directory.result(line.number) or {}
+    told = [(one["share"], one["value"]) for one in found.get("looks", [])]
+    told = told or [(percent / 100, value) for percent, value in sorted(passed.items())]
     return {
         "number": line.number,
         "state": line.state,
@@ -101,6 +141,8 @@ def as_json(line: Line) -> dict[str, Any]:
         "share": line.share,
         "seconds": line.seconds,
         "said": line.said,
+        "looks": [{"share": share, "value": value} for share, value in told if math.isfinite(value)],
+        "recipe": place.relative_to(directory.path).as_posix() if place.exists() else None,
     }
 
 
@@ -152,85 +194,3 @@ def _notes(opening: Opening, made: winner.Choice, importances: dict[str, float])
     if twins:
         notes.append(f"{twins} trials were proposed a second time, and took the result of the first")
     return notes
-
-
-def sentences(summed: dict[str, Any]) -> list[str]:
-    """What came out, a line each."""
-    lines = {trial["number"]: trial for trial in summed["trials"]}
-    best, name = lines[summed["best"]], summed["metric"]
-    params = words(best["params"], start=best["start"])
-    said = [f"best: trial {best['number']}, {name} {number(best['value'])} on {summed['chosen_on']}: {params}"]
-    start = next((trial for trial in summed["trials"] if trial["start"]), None)
-    if start is not None and start["number"] != best["number"] and start["value"] is not None:
-        said.append(f"the recipe as it is: {name} {number(start['value'])} on the same rows")
-    found = summed["optimism"]
-    if found is not None:
-        chose, fresh = with_interval(found["chose"]), with_interval(found["fresh"])
-        said.append(
-            f"optimism of the choice {found['by']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]: "
-            f"{chose} on the rows that chose, {fresh} on rows that chose nothing ({found['rows']})"
-        )
-    if summed["seeds"] is not None:
-        said += _of_seeds(summed["seeds"], name, start)
-    return said
-
-
-def _of_seeds(seeds: dict[str, Any], name: str, start: dict[str, Any] | None) -> list[str]:
-    count = len(seeds["values"])
-    spread = f"mean {number(seeds['mean'])}, from {number(seeds['low'])} to {number(seeds['high'])}"
-    said = [f"the winner with {count} other seeds: {name} {spread}"]
-    held = seeds["against"]
-    if held is None:
-        return said
-    own = start is not None and seeds["rival"] == start["number"]
-    rival = "the recipe as it is" if own else f"the second best, trial {seeds['rival']}"
-    interval = "" if held["low"] is None else f" [{held['low']:+.4f}, {held['high']:+.4f}]"
-    gain = f"{held['mean']:+.4f}{interval} over the same seeds, positive is better"
-    verdict = {
-        "better": f"it is better than {rival}: {gain}",
-        "worse": f"it is worse than {rival}: {gain}; its trial was luck",
-        "unclear": f"whether it is better than {rival} cannot be told: {gain}",
-    }
-    return [*said, verdict[held["outcome"]]]
-
-
-def rows_of(lines: Sequence[Line], metric: str) -> list[list[str]]:
-    """The table of trials in words, its header first."""
-    made = [["trial", "state", metric, "done", "seconds", "what", ""]]
-    for line in lines:
-        made.append(cells(line))
-    return made
-
-
-def cells(line: Line) -> list[str]:
-    """A trial in words."""
-    return [
-        str(line.number),
-        line.state,
-        "" if line.value is None else number(line.value),
-        "" if line.share is None else f"{line.share:.0%}",
-        "" if line.seconds is None else f"{line.seconds:.1f}",
-        words(line.params, start=line.start),
-        line.said,
-    ]
-
-
-def in_words(line: Line) -> str:
-    """A trial that is done, as one line."""
-    number_, state, value, share, seconds, what, said = cells(line)
-    told = [value, f"{seconds} s" if seconds else "", f"{share} done" if line.state == "pruned" else "", what, said]
-    return f"trial {number_} {state}: " + "; ".join(part for part in told if part)
-
-
-def _markdown(summed: dict[str, Any], lines: Sequence[Line], drawn: Sequence[str]) -> str:
-    made = [[cell(part) or " " for part in row] for row in rows_of(lines, summed["metric"])]
-    parts = [
-        "# Search",
-        *sentences(summed),
-        *(f"Note: {note}." for note in summed["notes"]),
-        f"The winner's recipe is `{summed['recipe']}`, its run `{summed['run']}`.",
-        "## Trials",
-        markdown(made),
-        *(f"![{name}]({name}.png)" for name in drawn),
-    ]
-    return "\n\n".join(parts) + "\n"

@@ -223,17 +223,14 @@ def so_far(opening: Opening) -> dict[str, Any]:
     assert opening.recipe.search is not None
     study = Study(opening.directory, opening.recipe.search, opening.space, opening.metric.higher_is_better)
     return {
-        "search": str(opening.directory.path),
-        "state": "stopped",
-        "metric": opening.metric.name,
-        "higher_is_better": opening.metric.higher_is_better,
-        "chosen_on": "validation" if opening.tested else "half of validation",
-        "trials": [report.as_json(line) for line in study.lines()],
+        **report.tried(opening, study, study.lines(), "stopped"),
         "best": None,
         "recipe": None,
+        "changes": {},
         "run": None,
         "optimism": None,
         "seeds": None,
         "importances": {},
+        "advice": [],
         "notes": [f"stopped; `tunesmith search {opening.directory.path}` goes on"],
     }

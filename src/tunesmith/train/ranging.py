@@ -8,10 +8,10 @@ generators are then what they were, to the bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ _LOST = 3.0
 """The test ends where the smoothed loss is this many times its least: what comes then is only worse."""
 _FIRST = 5
 """Updates of which the smoothed loss is not yet to be trusted."""
+_OUTER = 0.1
+"""Of the logarithms of what is tried, at each end: a rate there may lie beyond."""
 _CLEAR = 4.0
 """How many times the scatter of the smoothed loss its fall must be, to be one."""
 
@@ -112,6 +114,20 @@ def find(
         model.net.train(training)
     rates = [schedule.rate(step) for step in range(len(losses))]
     return Ranged(chosen(rates, losses, own), tuple(rates), tuple(smoothed(losses)))
+
+
+def end_of(seen: Mapping[str, Any], rate: float) -> Literal["upper", "lower"] | None:
+    """The end of what a range test tried at which it chose a rate: `lower`, in the lowest tenth; `upper`, where the
+    loss was least in the highest tenth, and held the rate down. `seen` is of `Ranged.as_json`."""
+    low, high, losses = seen["from"], seen["from"] * REACH**2, seen["losses"]
+    if rate <= low * REACH ** (2 * _OUTER):
+        return "lower"
+    if len(losses) <= 2 * _FIRST:
+        return None
+    least = _FIRST + int(np.argmin(losses[_FIRST:]))
+    at_least = low * (seen["to"] / low) ** (least / (len(losses) - 1))
+    held = rate >= 0.99 * at_least / 10
+    return "upper" if held and at_least >= high / REACH ** (2 * _OUTER) else None
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:

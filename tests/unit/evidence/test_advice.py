@@ -86,6 +86,14 @@ def slow(s: Signs) -> Signs:
     return changed(s, "curves", "losses", to=[2.0 - k / 1000 for k in range(30)])
 
 
+def at_the_upper_end(s: Signs) -> Signs:
+    return replace(s, ranged=("upper", 2e-4))
+
+
+def at_the_lower_end(s: Signs) -> Signs:
+    return replace(s, ranged=("lower", 1e-5))
+
+
 def rare(s: Signs) -> Signs:
     return changed(replace(s, shares=s.shares | {"address": 0.01}), "labels", 7, "recall", to=0.2)  # type: ignore[arg-type]
 
@@ -147,6 +155,17 @@ RULES: dict[str, tuple[Callable[[Signs], Signs], str, Value]] = {
         {"task.smoothing": 0.1, "model.dropout": 0.2},
     ),
     "slow": (slow, "the training loss hardly fell (1.999 to 1.972)", {"train.learning_rate": 6e-5}),
+    "at the upper end": (
+        at_the_upper_end,
+        "the loss still fell at the highest learning rate that was tried, 0.0002, so that the one that was measured, "
+        "2e-05, may be too low",
+        {"train.learning_rate": 6e-5},
+    ),
+    "at the lower end": (
+        at_the_lower_end,
+        "the learning rate that was measured, 2e-05, is at the lower end of what was tried (1e-05)",
+        {"train.learning_rate": 6.7e-06},
+    ),
     "rare": (
         rare,
         "1 rare labels are seldom found: recall of `address` is 0.200, where the mean is 0.786",
@@ -217,6 +236,9 @@ def test_nobody_is_told_to_learn_faster_and_more_slowly() -> None:
         signs = show(slow(healthy()))
         said = " ".join(one["do"] for one in advice.look(signs))
         assert "learn faster" not in said and "more slowly" in said
+        said = " ".join(one["do"] for one in advice.look(show(at_the_upper_end(healthy()))))
+        assert "above" not in said and "more slowly" in said
+    assert [one["do"] for one in advice.look(at_the_lower_end(slow(healthy())))] == ["learn faster"]
 
 
 def test_nobody_is_told_to_train_longer_and_shorter() -> None:

@@ -17,7 +17,7 @@ from tunesmith.rundir import list_runs
 from tunesmith.search.shared import Shared
 from tunesmith.search.trial import run_trial
 from tunesmith.train import ranging
-from tunesmith.train.ranging import REACH, Ranged, chosen
+from tunesmith.train.ranging import REACH, Ranged, chosen, end_of, smoothed
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,37 @@ def test_where_the_loss_only_scatters_the_methods_own_rate_is_taken() -> None:
 def test_where_the_loss_only_rises_the_rate_stays_below_the_rise() -> None:
     rises = [1.0 + 0.01 * (k % 2) + max(k - 20, 0) * 0.2 for k in range(80)]
     assert RATES[0] <= chosen(RATES, rises, 1.0) <= RATES[24] / 10 * 1.000001
+
+
+def whole_test(losses: list[float]) -> tuple[dict[str, Any], float]:
+    """What a whole range test around a rate of 1e-3 saw, and the rate that it chose."""
+    low, count = 1e-3 / REACH, len(losses)
+    rates = [low * REACH ** (2 * k / (count - 1)) for k in range(count)]
+    rate = chosen(rates, losses, 1e-3)
+    return Ranged(rate, tuple(rates), tuple(smoothed(losses))).as_json(), rate
+
+
+def test_a_rate_that_the_end_of_the_test_held_down_is_at_the_upper_end() -> None:
+    falls = [2.0 - 1.5 * (k / 99) ** 6 + 0.001 * (k % 2) for k in range(100)]
+    seen, rate = whole_test(falls)
+    assert rate == pytest.approx(seen["to"] / 10) and end_of(seen, rate) == "upper"
+
+
+def test_a_rate_in_the_lowest_tenth_is_at_the_lower_end() -> None:
+    rises = [1.0 + 0.01 * (k % 2) + max(k - 20, 0) * 0.2 for k in range(80)]
+    seen, rate = whole_test(rises)
+    assert rate < seen["from"] * 1.9 and end_of(seen, rate) == "lower"
+
+
+def test_a_rate_inside_what_was_tried_is_at_no_end() -> None:
+    early = [0.5 + 1.5 / (1 + 10 ** ((k - 45) / 4)) - 0.0005 * k for k in range(100)]  # steepest inside
+    risen = [0.5 + 1.5 / (1 + 10 ** ((k - 45) / 4)) + (0.5 * (k - 75) if k > 75 else 0) for k in range(100)]
+    scatter = (1.0 + np.random.default_rng(0).standard_normal(100) * 0.1).tolist()
+    for losses in (early, risen, scatter):
+        seen, rate = whole_test(losses)
+        assert seen["from"] * 2 < rate < seen["to"] / 10 and end_of(seen, rate) is None
+    seen, rate = whole_test(risen)
+    assert end_of({**seen, "losses": seen["losses"][:8]}, rate) is None, "too few updates tell nothing"
 
 
 @pytest.mark.parametrize("value", ["autoo", 0, -1, True])
