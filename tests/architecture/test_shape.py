@@ -29,6 +29,7 @@ LAYERS = [
         "searchshape",
         "searchspread",
         "evaluating",
+        "averaging",
     ],
     ["metrics"],
     ["data"],
