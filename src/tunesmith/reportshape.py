@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from tunesmith import results
+from tunesmith.repeatedshape import Combined, Repeated
 from tunesmith.results import Result, ScoreShape, Shape
 from tunesmith.searchshape import Searched
 
@@ -343,5 +344,11 @@ class Report(Result):
     """File of rows -> its sha256."""
 
 
-SHAPES: dict[str, type[Shape]] = {**results.SHAPES, "report": Report, "search": Searched}
+SHAPES: dict[str, type[Shape]] = {
+    **results.SHAPES,
+    "repeated": Repeated,
+    "combine": Combined,
+    "report": Report,
+    "search": Searched,
+}
 """All that `--json` prints, by command."""
