@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith import judgement as judging
-from tunesmith import recipefile
+from tunesmith import recipefile, stats
 from tunesmith.averaging import Uniting
 from tunesmith.combined import Combination, Trained, sum_of
 from tunesmith.contracts import Metric, Row, Task
@@ -100,11 +100,7 @@ def result(
         judged = made.judged(rows.split, rows.unseen)
         scores = judged.scores[rows.split]
         kept = {member.name: _measured(member, rows) for member in members}
-        systems = [
-            ("the mean member", "member", mean(list(kept.values()))),
-            (f"the best member ({best.name})", "member", kept[best.name]),
-        ]
-        against = compared.against(made.task, metric, judged.tuned.measured, systems)
+        against = _beside(made.task, metric, judged.tuned.measured, kept, best.name)
     found: dict[str, Any] = {
         "folder": str(folder),
         "how": how,
@@ -139,11 +135,20 @@ def _measured(member: Trained, rows: Rows) -> Measured:
     return kept.systems["tuned"]
 
 
-def mean(systems: Sequence[Measured]) -> Measured:
-    """Of every row the mean of its measures over systems: what one of them, drawn for each row, is expected to get."""
-    first = systems[0]
-    values = {name: np.mean([one.values[name] for one in systems], axis=0) for name in first.values}
-    return Measured(first.rows, values, first.groups)
+def _beside(task: Task, metric: Metric, own: Measured, kept: Mapping[str, Measured], best: str) -> list[dict[str, Any]]:
+    """A combination against the mean of its members' scores, and against the best of them."""
+    if metric.name not in stats.scores(task, own):
+        return []
+    systems = list(kept.values())
+    found = [
+        ("the mean member", judging.mean_scores(task, systems), stats.compare_mean(task, metric, systems, own)),
+        (f"the best member ({best})", stats.scores(task, kept[best]), stats.compare(task, metric, kept[best], own)),
+    ]
+    made = []
+    for name, scores, verdict in found:
+        told = {key: value for key, value in vars(verdict).items() if key not in ("metric", "needed")}
+        made.append({"name": name, "kind": "member", "score": asdict(scores[metric.name]), **told})
+    return compared.together(made)
 
 
 def sentence(found: Mapping[str, Any]) -> str:

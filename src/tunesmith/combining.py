@@ -38,8 +38,8 @@ def refuse(how: str, task: str) -> None:
     """Raise RecipeError for an ensemble of a task whose answers have no mean."""
     if how == "ensemble" and not issubclass(plugins.load("tasks", task), Averaging):
         raise RecipeError(
-            f"answers of {task} have no mean: an ensemble averages labels' probabilities and numbers, not texts that "
-            "are written, spans, or the order of documents",
+            f"answers of {task} have no mean: an ensemble averages labels' probabilities and numbers, not words "
+            "that are written, spans, or the order of documents",
             where="evaluate.combine",
             hint="take `weights`: that is one model, which answers as any does",
         )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith import combining, recipefile, run, stats
+from tunesmith import judgement as judging
 from tunesmith.combined import Trained
 from tunesmith.contracts import Metric, Task
 from tunesmith.errors import RecipeError, RunError, TunesmithError
@@ -203,8 +204,8 @@ def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
             }
             for part in wanted
         ],
-        "scores": {name: asdict(score) for name, score in over_seeds(task, tuned).items()},
-        "base": {name: asdict(score) for name, score in over_seeds(task, base).items()} if known else {},
+        "scores": {name: asdict(score) for name, score in judging.mean_scores(task, tuned).items()},
+        "base": {name: asdict(score) for name, score in judging.mean_scores(task, base).items()} if known else {},
         "between_seeds": _deviation([stats.value(task, one, metric.name) for one in tuned]),
         "between_folds": _deviation(
             [reports[part.name]["scores"][split][metric.name]["value"] for part in wanted if part.seed == seeds[0]]
@@ -217,22 +218,6 @@ def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
 def _deviation(values: Sequence[float]) -> float | None:
     """The standard deviation of several numbers."""
     return statistics.stdev(values) if len(values) > 1 else None
-
-
-def over_seeds(task: Task, systems: Sequence[Measured]) -> dict[str, Score]:
-    """The mean of each score over systems that were measured on the same rows, with the interval of that mean over rows
-    drawn alike for all."""
-    found = [stats.scores(task, one) for one in systems]
-    if len(found) == 1:
-        return found[0]
-    made = {}
-    for name in found[0]:
-        point = statistics.fmean(one[name].value for one in found)
-        draws = np.mean([stats.replicates(task, one, name) for one in systems], axis=0)
-        shift = point - float(np.nanmean(draws))  # the bootstrap's own bias
-        low, high = (float(edge) + shift for edge in np.nanquantile(draws, [0.025, 0.975]))
-        made[name] = Score(point, low, high, found[0][name].n)
-    return made
 
 
 def _pooled(runs: Sequence[RunDir], system: str) -> Measured:

@@ -20,7 +20,7 @@ class Against(Shape):
     """A combination beside what it is made of, on the same rows."""
 
     name: str
-    """`the mean member`, whose measures of each row are the mean over members; `the best member`."""
+    """`the mean member`, whose score is the mean of the members' scores, or the best member on validation rows."""
     kind: Literal["member"]
     score: ScoreShape
     difference: float

@@ -10,6 +10,7 @@ _IN_COMBINE = "tests/runs/test_combine.py"
 _MEAN = "Averaged weights are the exact mean of those of the trainings; of adapters, of what each adds to the weights."
 _ANSWERS = "An ensemble's probabilities are the mean of its members', each as that member answers alone."
 _UNSEEN = "A combination of trainings is never scored on a row that one of them learned from or was chosen by."
+_BESIDE = "A combination is held against the mean of its members' scores, by a paired test that is seldom wrong."
 _WHOLE = "A combination can be moved, and is refused where a net in it is another than it was made of."
 
 MUTANTS = (
@@ -77,6 +78,19 @@ MUTANTS = (
         file="combined.py",
         edits=(("np.flatnonzero(~np.isin(contents(rows), seen_by(self.run.path)))", "np.arange(len(rows))"),),
         tests=(f"{_IN_COMBINE}::test_over_folds_no_row_that_a_member_has_seen_scores_it",),
+    ),
+    Mutant(
+        name="the-mean-member-by-its-counts",
+        trap="",
+        promise=_BESIDE,
+        file="stats.py",
+        edits=(
+            (
+                "float(np.mean([_reduced(task, member, name) for member in summed]))",
+                "float(task.reduce({n: np.mean([m.values[n].sum(0) for m in summed], 0) for n in tuned.rows})[name])",
+            ),
+        ),
+        tests=("tests/unit/test_stats.py::test_the_mean_of_scores_is_not_the_score_of_what_all_said_together",),
     ),
     Mutant(
         name="a-net-that-was-exchanged",

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 
 import samples
 import tiny
-from tunesmith import combinedscores, combining, load, recipefile, repeated, stats
+from tunesmith import combining, load, recipefile, repeated
 from tunesmith.cli import main
 from tunesmith.combined import Combination, Trained
 from tunesmith.data import spans, splits
@@ -26,7 +26,6 @@ from tunesmith.metrics.measured import Score
 from tunesmith.models import vocabulary
 from tunesmith.predictor import named_task
 from tunesmith.recipefile import make_plugin
-from tunesmith.report import measures
 from tunesmith.reportshape import SHAPES
 from tunesmith.rundir import RunDir, list_runs
 from tunesmith.train import checkpoint
@@ -47,7 +46,11 @@ def written(place: Path, model: Path, task: str = "text-classification", **chang
 
 
 def trained(place: Path, model: Path, task: str = "text-classification", **changes: Any) -> Path:
-    recipe = recipefile.load(written(place, model, task, **changes), ()).recipe
+    return trained_by(written(place, model, task, **changes))
+
+
+def trained_by(path: Path) -> Path:
+    recipe = recipefile.load(path, ()).recipe
     folder, recipe = repeated.begin(recipe, None, lambda _: None)
     for _ in repeated.go(folder, recipe, [], lambda _: None, lambda: False):
         pass
@@ -174,6 +177,9 @@ def test_over_seeds_it_is_scored_on_the_test_rows_beside_the_mean_and_the_best_m
     assert found["best"] == chosen and best["name"] == f"the best member ({chosen})"
     assert best["score"]["value"] == pytest.approx(reports[chosen]["scores"]["test"]["macro_f1"]["value"])
     assert best["difference"] == pytest.approx(own["value"] - best["score"]["value"])
+    tested = [report["scores"]["test"]["macro_f1"]["value"] for report in reports.values()]
+    assert mean["name"] == "the mean member" and mean["score"]["value"] == pytest.approx(np.mean(tested))
+    assert mean["difference"] == pytest.approx(own["value"] - np.mean(tested))
     assert mean["corrected"] >= mean["p"] and "macro_f1" in found["says"]
     again = ended(capsys, "evaluate", str(seeds / "combined" / "ensemble"))[1]
     assert again["scores"]["test"]["macro_f1"]["value"] == pytest.approx(own["value"])
@@ -182,13 +188,6 @@ def test_over_seeds_it_is_scored_on_the_test_rows_beside_the_mean_and_the_best_m
     assert found in whole["combined"]
     card = (seeds / "combined" / "ensemble" / "README.md").read_text()
     assert all(member["sha256"] in card and member["name"] in card for member in found["members"])
-
-
-def test_the_mean_members_accuracy_is_the_mean_of_the_members_accuracies(seeds: Path) -> None:
-    systems = [measures.unpack(run.report / "measures.safetensors").systems["tuned"] for run in list_runs(seeds)]
-    task = load(seeds / "seed_0").task
-    values = [stats.value(task, one, "accuracy") for one in systems]
-    assert stats.value(task, combinedscores.mean(systems), "accuracy") == pytest.approx(np.mean(values))
 
 
 def test_a_temperature_is_fitted_anew_to_averaged_weights_and_left_out_where_no_row_tells(
@@ -366,6 +365,53 @@ def test_nets_that_write_are_averaged_by_their_weights_and_scored(decoder: Path,
     found, made = combined(folder, "weights")
     assert found["split"] == "test" and found["form"] == "adapters" and found["scores"]
     assert isinstance(made.predict([{"messages": [{"role": "user", "content": "where is my parcel"}]}])[0], dict)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "model", "form"),
+    [
+        ("question-answering", {}, {}, "tensors"),
+        ("retrieval", {}, {}, "tensors"),
+        ("text-classification", {"method": {"name": "lora", "rank": 2, "init": "pissa"}}, {}, "adapters"),
+        ("text-classification", {"method": {"name": "lora", "rank": 2, "kind": "dora"}}, {}, "folded"),
+        ("text-classification", {"method": {"name": "lora", "rank": 2}, "train__freeze": ["head.*"]}, {}, "folded"),
+        ("text-classification", {"method": "head"}, {"new_tokens": ["parcel9"]}, "tensors"),
+        (
+            "text-classification",
+            {"method": {"name": "lora", "rank": 2}},
+            {"new_tokens": ["zz9"], "blocks": 1},
+            "adapters",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_saved_of_a_mean_is_the_net_that_was_scored(
+    task: str, options: dict[str, Any], model: dict[str, Any], form: str, encoder: Path, tmp_path: Path
+) -> None:
+    path = written(tmp_path, encoder, task, evaluate__seeds=2, **options)
+    values = recipefile.yaml.safe_load(path.read_text())
+    path.write_text(recipefile.yaml.safe_dump({**values, "model": {"name": str(encoder), **model}}))
+    folder = trained_by(path)
+    found, made = combined(folder, "weights")
+    assert found["form"] == form and found["split"] == "test"
+    assert all(check["holds"] for check in found["verified"]) and len(found["verified"]) >= 2
+    again = made.evaluate()["scores"]["test"]
+    for name, score in found["scores"].items():
+        assert again[name]["value"] == pytest.approx(score["value"], abs=1e-6), name
+    named = folder / "combined" / "weights" / "model" / "adapter_config.json"
+    if model.get("blocks"):
+        assert json.loads(named.read_text())["base_model_name_or_path"] == str(named.parent / "base")
+
+
+def test_without_test_rows_it_is_scored_on_validation_rows_and_that_is_said(encoder: Path, tmp_path: Path) -> None:
+    other = tiny.write_jsonl(tmp_path / "validation.jsonl", [
+        {**row, "text": f"{row['text']} again"} for row in samples.ROWS["text-classification"]()[:20]
+    ])  # fmt: skip
+    folder = trained(tmp_path, encoder, evaluate__seeds=2, data__validation=str(other))
+    found, made = combined(folder, "ensemble")
+    assert found["split"] == "validation" and found["scores"]["macro_f1"]["n"] == 20
+    assert any("flatter" in note for note in found["notes"])
+    assert made.evaluate()["scores"]["validation"]["macro_f1"]["value"] == found["scores"]["macro_f1"]["value"]
 
 
 def test_stopping_leaves_nothing_of_it(seeds: Path, tmp_path: Path) -> None:
