@@ -57,7 +57,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py $(UNIT)
 
 docs: $(VENV)/.installed
-	for what in recipe result check runs models blend compare repeated report verify reproduce licences search; do \
+	for what in recipe result check runs models blend compare repeated combine report verify reproduce licences search; do \
 	  $(BIN)/tunesmith schema $$what > docs/reference/$$what.schema.json; done
 
 .venv-audit/.installed: tools.txt

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tunesmith import asked, commands, listings, reporting, searching
+from tunesmith import asked, commands, listings, repeating, reporting, searching
 from tunesmith.console import Screen
 from tunesmith.errors import Stopped, TunesmithError, memory_told
 
@@ -20,8 +20,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 
 SCHEMAS = (
-    "recipe", "result", "repeated", "check", "runs", "models", "blend", "compare", "report", "verify", "reproduce",
-    "licences", "search",
+    "recipe", "result", "repeated", "combine", "check", "runs", "models", "blend", "compare", "report", "verify",
+    "reproduce", "licences", "search",
 )  # fmt: skip
 """What `schema` can print: the recipe, and what commands print with `--json`."""
 
@@ -101,6 +101,15 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> int:
 def blend(run: Path, steps: int, keep: Path | None, save: float | None, as_json: bool) -> int:
     """Mix the untuned and the tuned weights of a run: what was learned against what was forgotten."""
     return commands.blend(Screen(as_json=as_json), run, steps, keep, save)
+
+
+@app.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--how", required=True, type=click.Choice(("weights", "ensemble")), help="What the mean is taken of.")
+@JSON
+def combine(folder: Path, how: str, as_json: bool) -> int:
+    """Make one model of repeated trainings: the mean of their weights, or an ensemble that gives their mean answer."""
+    return repeating.combine(Screen(as_json=as_json), folder, how)
 
 
 @app.command()

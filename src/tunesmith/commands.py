@@ -14,7 +14,7 @@ from tunesmith import repeating
 from tunesmith.asked import read_recipe
 from tunesmith.console import Screen
 from tunesmith.errors import RunError, Stopped
-from tunesmith.rundir import RunDir, finished_run, open_run
+from tunesmith.rundir import RunDir, finished_run, open_model, open_run
 from tunesmith.stopping import stoppable, told
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ def _stopped(made: RunDir, prepared: Prepared) -> dict[str, Any]:
 
 
 def evaluate(screen: Screen, path: Path, data: Path | None) -> int:
-    """Score a run's model."""
-    open_run(path)
+    """Score a run's model, or a combination of some."""
+    open_model(path)
     from tunesmith import predictor
     from tunesmith.report import tables
 
@@ -257,7 +257,7 @@ def predict(screen: Screen, path: Path, texts: tuple[str, ...], source: Path | N
     """Answer texts, or a file into a file."""
     import json
 
-    open_run(path)
+    open_model(path)
     if bool(texts) == bool(source) or (source is None) != (target is None):
         raise RunError(
             "say what to answer: `--text ...`, `--image ...`, or `--input FILE --output FILE`", where="predict"

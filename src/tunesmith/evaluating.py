@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith.section import Section
 
@@ -73,8 +73,21 @@ class Evaluate(Section):
     seeds: int = Field(default=1, ge=1, le=100)
     """Train so many times with other seeds, and say how far the score moves by itself."""
 
+    combine: Literal["none", "weights", "ensemble"] = "none"
+    """Make one model of these trainings: the mean of their `weights`, or an `ensemble` that gives the mean of their
+    answers."""
+
     verify: bool = True
     """When the run ends, open the saved model as others would and hold a few rows against the tuned one."""
+
+    @model_validator(mode="after")
+    def _several_to_combine(self) -> Evaluate:
+        if self.combine != "none" and not self.repeated:
+            raise ValueError(
+                f"`evaluate.combine: {self.combine}` puts several trainings together, and this is one; "
+                "set `evaluate.seeds` or `evaluate.folds`, or leave it out"
+            )
+        return self
 
     @property
     def repeated(self) -> bool:

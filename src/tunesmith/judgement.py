@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tunesmith import stats
 from tunesmith.contracts import Metric, Row, Task
 from tunesmith.data.split import sample
-from tunesmith.metrics.measured import Score
+from tunesmith.metrics.measured import Measured, Score
 from tunesmith.models.catalog import Source
 from tunesmith.models.model import Model
 from tunesmith.recipe import Recipe
@@ -96,6 +99,22 @@ def compare(
         judged = judge_answers(task, answered, answers)
         judgement.baselines_judged[name] = judged
         judgement.baselines[name] = {split: stats.scores(task, judged.measured)}
+
+
+def mean_scores(task: Task, systems: Sequence[Measured]) -> dict[str, Score]:
+    """The mean of each score over systems that were measured on the same rows, with the interval of that mean over rows
+    drawn alike for all."""
+    found = [stats.scores(task, one) for one in systems]
+    if len(found) == 1:
+        return found[0]
+    made = {}
+    for name in found[0]:
+        point = statistics.fmean(one[name].value for one in found)
+        draws = np.mean([stats.replicates(task, one, name) for one in systems], axis=0)
+        shift = point - float(np.nanmean(draws))  # the bootstrap's own bias
+        low, high = (float(edge) + shift for edge in np.nanquantile(draws, [0.025, 0.975]))
+        made[name] = Score(point, low, high, found[0][name].n)
+    return made
 
 
 def as_json(scores: Scores) -> dict[str, Any]:

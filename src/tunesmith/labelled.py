@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.contracts import Answer, Column, Reader, Row, Tokens
 from tunesmith.data import content
+from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.models.model import Model
+    from tunesmith.recipe import Recipe
 
 TEXT_NAMES = (
     "sentence",
@@ -100,3 +102,30 @@ def words_of(rows: Sequence[Row], others: Sequence[Row]) -> tuple[Any, Any] | No
 
 
 Answers = dict[str, list[Answer]]
+
+
+_LEAST = 4
+"""Rows of a batch that learns by pairs."""
+
+
+def refuse_contrast(options: Recipe, *, linear: bool) -> None:
+    """Raise RecipeError where no head can be fitted at once, or what is fitted would be averaged over updates."""
+    if not linear:
+        raise RecipeError(
+            "`contrast` fits a linear head on plainly pooled states, and this head is more than that",
+            where="model",
+            hint="leave `pooling` and `head_layers` out",
+        )
+    if options.train.batch_size < _LEAST:
+        raise RecipeError(
+            "`contrast` learns from the pairs of a batch, and this one has hardly any",
+            where="train.batch_size",
+            hint=f"set it to {_LEAST} or more; 32 is usual",
+        )
+    if options.train.ema is not None or options.train.average is not None:
+        key = "ema" if options.train.ema is not None else "average"
+        raise RecipeError(
+            "`contrast` fits the head at once, which has no average over updates",
+            where=f"train.{key}",
+            hint="leave it out",
+        )

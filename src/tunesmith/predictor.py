@@ -25,7 +25,7 @@ from tunesmith.models.model import Model
 from tunesmith.prepare import find_model, part_refused, untuned
 from tunesmith.recipe import Recipe
 from tunesmith.recipefile import make_plugin, task_from
-from tunesmith.rundir import RunDir, beside, guarded, open_run
+from tunesmith.rundir import COMBINED, RunDir, beside, guarded, open_model, open_run
 from tunesmith.train import checkpoint, fit
 from tunesmith.train.evaluate import answer_rows
 
@@ -52,8 +52,16 @@ class Predictor:
         Raises DataError that names the row by its position.
         """
         made = [self.row(number, row, folder or Path()) for number, row in enumerate(rows)]
-        answers = answer_rows(self.model, self.task, made)
+        answers = self.answers(made)
         return [answers[row.id] for row in made]
+
+    def answers(self, rows: Sequence[Row]) -> dict[int, Answer]:
+        """Row id -> answer."""
+        return answer_rows(self.model, self.task, rows)
+
+    def judged(self, split: str, rows: Sequence[Row]) -> judging.Judgement:
+        """What rows with their targets are worth."""
+        return judging.score(self.model, self.task, split, rows, self.recipe.evaluate.answers)
 
     def row(self, number: int, given: Given, folder: Path = Path()) -> Row:
         """What is given of a row, as the task reads it. Raises DataError that names it by its position, from 0 on."""
@@ -130,13 +138,13 @@ class Predictor:
         """
         began = time.perf_counter()
         notes: list[str] = []
-        given, split = self._rows_to_score(data, columns or {})
+        given, split = self.rows_to_score(data, columns or {}, notes)
         rows = self.readable(self.task.gather(given, self.model, "answer"))
         if len(rows) < len(given):
             notes.append(
                 f"{len(given) - len(rows)} of {len(given)} rows are more than the model takes and were left out"
             )
-        result = judging.score(self.model, self.task, split, rows, self.recipe.evaluate.answers)
+        result = self.judged(split, rows)
         seconds = {"evaluate": time.perf_counter() - began}
         if self.recipe.evaluate.compare:
             began = time.perf_counter()
@@ -178,7 +186,10 @@ class Predictor:
             raise DataError("no row can be used", where=lost[0].file)
         return kept if lost else rows
 
-    def _rows_to_score(self, data: Path | None, columns: Mapping[str, str]) -> tuple[Sequence[Row], str]:
+    def rows_to_score(
+        self, data: Path | None, columns: Mapping[str, str], notes: list[str]
+    ) -> tuple[Sequence[Row], str]:
+        """The run's own test rows, or those of a file, and what they are called."""
         if data is None:
             found = splits.load(self.recipe, make_plugin("tasks", *named_task(self.recipe)))
             split = "test" if "test" in found.rows else "validation"
@@ -195,8 +206,13 @@ class Predictor:
 
 
 def load(path: str | Path, *, precise: bool = False) -> Predictor:
-    """The tuned model of a run, from its best checkpoint; `precise` leaves it in full precision where it was tuned in
-    half. Raises RunError when it has none yet."""
+    """The tuned model of a run, from its best checkpoint, or a combination of some; `precise` leaves it in full
+    precision where it was tuned in half. Raises RunError when it has none yet."""
+    open_model(Path(path))
+    if (Path(path) / f"{COMBINED}.json").is_file():
+        from tunesmith import combined
+
+        return combined.load(Path(path), precise=precise)
     run = open_run(Path(path))
     recipe = recipefile.build(run.json("resolved"), source=str(run.path / "resolved.json"))
     if checkpoint.best_folder(run) is None:

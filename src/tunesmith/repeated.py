@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith import recipefile, run, stats
+from tunesmith import combining, recipefile, run, stats
+from tunesmith import judgement as judging
+from tunesmith.combined import Trained
 from tunesmith.contracts import Metric, Task
 from tunesmith.errors import RecipeError, RunError, TunesmithError
 from tunesmith.events import Event, Finished, Phase
 from tunesmith.metrics.measured import Measured, Score
+from tunesmith.models import soup
 from tunesmith.prepare import Prepared, Say, resolve
 from tunesmith.provenance import default_name
 from tunesmith.recipe import Recipe
@@ -64,7 +67,7 @@ def parts(recipe: Recipe, folder: Path) -> list[Part]:
             changes = {
                 "data": recipe.data.model_copy(update={"split": split}),
                 "train": recipe.train.model_copy(update={"seed": seed}),
-                "evaluate": recipe.evaluate.model_copy(update={"folds": None, "seeds": 1}),
+                "evaluate": recipe.evaluate.model_copy(update={"folds": None, "seeds": 1, "combine": "none"}),
                 "run": recipe.run.model_copy(update={"dir": str(folder), "name": name}),
             }
             made.append(Part(name, fold, seed, recipe.model_copy(update=changes)))
@@ -77,6 +80,8 @@ def begin(recipe: Recipe, text: str | None, say: Say) -> tuple[Path, Recipe]:
     run.refuse_search(recipe)
     recipe, _, _, source = resolve(recipe, say)
     parts(recipe, Path())
+    assert recipe.task is not None
+    combining.refuse(recipe.evaluate.combine, recipe.task.name)
     parent = Path(recipe.run.dir)
     name = recipe.run.name or f"{default_name(recipe, source)}_repeated"
     with guarded(parent):
@@ -121,30 +126,57 @@ def go(folder: Path, recipe: Recipe, command: list[str], say: Say, stop: Stop) -
                 continue
             prepared = run.reopen(there, say)
         else:
-            there, prepared = _begun(folder, part, command, say)
+            there, prepared = _begun(folder, part, recipe.evaluate.combine, command, say)
         yield Phase(f"{part.name}: {number} of {len(wanted)}")
         last: Event | None = None
         for last in run.go(there, prepared, stop):
             yield last
         if isinstance(last, Finished) and last.state == "stopped":
             return False
-    write_json(folder / FILE, summary(folder, recipe))
+    found = summary(folder, recipe)
+    how = recipe.evaluate.combine
+    if how != "none" and not any(one["how"] == how for one in found["combined"]):
+        return (yield from combine(folder, recipe, how, stop)) is not None
+    write_json(folder / FILE, found)
     return True
 
 
-def _begun(folder: Path, part: Part, command: list[str], say: Say) -> tuple[RunDir, Prepared]:
-    """A part's run; where the very first cannot begin, nothing is left of the folder."""
+def _begun(folder: Path, part: Part, how: str, command: list[str], say: Say) -> tuple[RunDir, Prepared]:
+    """A part's run; where the very first cannot begin, or could not be combined with others, nothing is left of the
+    folder."""
+    first = not list_runs(folder)
     try:
-        return run.begin(part.recipe, None, command, say)
+        made, prepared = run.begin(part.recipe, None, command, say)
+        if how == "weights":
+            soup.refuse(prepared.model)
     except TunesmithError:
-        if not list_runs(folder):
+        if first:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    return made, prepared
+
+
+def combine(
+    folder: Path, recipe: Recipe, how: combining.How, stop: Stop
+) -> Generator[Event, None, dict[str, Any] | None]:
+    """Make one model of trainings that have all finished, and write down what all of them tell: see
+    repeatedshape.Combined; None where it was stopped. Raises RunError where one has not finished."""
+    found = summary(folder, recipe)
+    members = [Trained(part.name, part.fold, part.seed, RunDir(folder / part.name)) for part in parts(recipe, folder)]
+    single = Score(**found["scores"][found["headline"]])
+    try:
+        made = yield from combining.combine(folder, members, how, single, stop)
+    except TunesmithError:  # what the trainings tell is none the worse for it
+        write_json(folder / FILE, found)
+        raise
+    if made is not None:
+        write_json(folder / FILE, {**found, "combined": combining.list_made(folder)})
+    return made
 
 
 def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """What all the trainings tell: see results.Repeated. Raises RunError where one has not finished, or where folds
-    learned different labels."""
+    """What all the trainings tell: see repeatedshape.Repeated. Raises RunError where one has not finished, or where
+    folds learned different labels."""
     done = {made.path.name: made for made in list_runs(folder)}
     wanted = parts(recipe, folder)
     lost = next((part.name for part in wanted if part.name not in done), None)
@@ -172,35 +204,20 @@ def summary(folder: Path, recipe: Recipe) -> dict[str, Any]:
             }
             for part in wanted
         ],
-        "scores": {name: asdict(score) for name, score in over_seeds(task, tuned).items()},
-        "base": {name: asdict(score) for name, score in over_seeds(task, base).items()} if known else {},
+        "scores": {name: asdict(score) for name, score in judging.mean_scores(task, tuned).items()},
+        "base": {name: asdict(score) for name, score in judging.mean_scores(task, base).items()} if known else {},
         "between_seeds": _deviation([stats.value(task, one, metric.name) for one in tuned]),
         "between_folds": _deviation(
             [reports[part.name]["scores"][split][metric.name]["value"] for part in wanted if part.seed == seeds[0]]
         ),
         "verdicts": [asdict(stats.compare(task, metric, *pair)) for pair in zip(base, tuned, strict=True) if known],
+        "combined": combining.list_made(folder),
     }
 
 
 def _deviation(values: Sequence[float]) -> float | None:
     """The standard deviation of several numbers."""
     return statistics.stdev(values) if len(values) > 1 else None
-
-
-def over_seeds(task: Task, systems: Sequence[Measured]) -> dict[str, Score]:
-    """The mean of each score over systems that were measured on the same rows, with the interval of that mean over rows
-    drawn alike for all."""
-    found = [stats.scores(task, one) for one in systems]
-    if len(found) == 1:
-        return found[0]
-    made = {}
-    for name in found[0]:
-        point = statistics.fmean(one[name].value for one in found)
-        draws = np.mean([stats.replicates(task, one, name) for one in systems], axis=0)
-        shift = point - float(np.nanmean(draws))  # the bootstrap's own bias
-        low, high = (float(edge) + shift for edge in np.nanquantile(draws, [0.025, 0.975]))
-        made[name] = Score(point, low, high, found[0][name].n)
-    return made
 
 
 def _pooled(runs: Sequence[RunDir], system: str) -> Measured:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.console import Screen
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, Stopped
+from tunesmith.events import Event
 from tunesmith.stopping import stoppable, told
 
 if TYPE_CHECKING:
@@ -43,6 +46,40 @@ def resume(screen: Screen, folder: Path) -> int:
     return _follow(screen, folder, repeated.recipe_of(folder))
 
 
+def combine(screen: Screen, folder: Path, how: Any) -> int:
+    """Make one model of trainings that have finished, of their `weights` or as an `ensemble`."""
+    from tunesmith import repeated
+
+    recipe = repeated.recipe_of(folder)
+    made: list[dict[str, Any] | None] = []
+    with told(f"nothing was made; the trainings in {folder} are as they were"), stoppable(screen) as wish:
+
+        def events() -> Generator[Event, None, None]:
+            made.append((yield from repeated.combine(folder, recipe, how, lambda: wish() is not None)))
+
+        with closing(events()) as running:
+            screen.follow(running, lambda: wish() is not None)
+        found = made[0] if made else None
+        if found is None:
+            raise Stopped(wish() or signal.SIGINT)
+    if screen.as_json:
+        screen.value(found)
+    else:
+        _show_combined(screen, found)
+    return int(any(check["holds"] is False for check in found["verified"]))
+
+
+def _show_combined(screen: Screen, found: dict[str, Any]) -> None:
+    from tunesmith.report.tables import verified_lines
+
+    screen.say(f"\n{found['says']}")
+    for note in found["notes"]:
+        screen.say(f"note: {note}")
+    for line in verified_lines(found["verified"]):
+        screen.say(line)
+    screen.say(f"kept in {found['folder']}\nuse it  tunesmith predict {found['folder']} --text ...")
+
+
 def _follow(screen: Screen, folder: Path, recipe: Recipe) -> int:
     from tunesmith import repeated
 
@@ -62,7 +99,7 @@ def _follow(screen: Screen, folder: Path, recipe: Recipe) -> int:
         screen.value(found)
     else:
         show(screen, found)
-    return 0
+    return int(any(check["holds"] is False for one in found["combined"] for check in one["verified"]))
 
 
 def show(screen: Screen, found: dict[str, Any]) -> None:
@@ -90,4 +127,6 @@ def show(screen: Screen, found: dict[str, Any]) -> None:
             f"against the base: {verdict['outcome']}, {verdict['difference']:+.3f} "
             f"[{verdict['low']:+.3f}, {verdict['high']:+.3f}], {chance(verdict['p'])}"
         )
+    for one in found["combined"]:
+        _show_combined(screen, one)
     screen.say(f"\nkept in {found['folder']}")

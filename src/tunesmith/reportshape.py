@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tunesmith import results
 from tunesmith.evidenceshape import Calibration, Kept, Threshold, Written
+from tunesmith.repeatedshape import Combined, Repeated
 from tunesmith.results import Advice, Result, ScoreShape, Shape
 from tunesmith.searchshape import Searched
 
@@ -287,5 +288,11 @@ class Report(Result):
     """File of rows -> its sha256."""
 
 
-SHAPES: dict[str, type[Shape]] = {**results.SHAPES, "report": Report, "search": Searched}
+SHAPES: dict[str, type[Shape]] = {
+    **results.SHAPES,
+    "repeated": Repeated,
+    "combine": Combined,
+    "report": Report,
+    "search": Searched,
+}
 """All that `--json` prints, by command."""

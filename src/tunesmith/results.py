@@ -194,33 +194,6 @@ class Comparison(Shape):
     """Each other run against the first."""
 
 
-class RepeatedPart(Shape):
-    """One of several trainings."""
-
-    run: str
-    fold: int | None
-    seed: int
-    score: ScoreShape
-
-
-class Repeated(Shape):
-    """Printed by `train` and `resume` where a recipe asks for `evaluate.folds` or `evaluate.seeds`."""
-
-    folder: str
-    headline: str
-    higher_is_better: bool
-    parts: list[RepeatedPart]
-    scores: dict[str, ScoreShape]
-    """Of all folds' test rows together, the mean over seeds; intervals are over rows."""
-    base: dict[str, ScoreShape]
-    between_seeds: float | None
-    """Standard deviation of the headline, of one seed and another."""
-    between_folds: float | None
-    """Of one fold and another, with the first seed."""
-    verdicts: list[Verdict]
-    """Of each seed."""
-
-
 class Spot(Shape):
     """A row of a file."""
 
@@ -355,7 +328,6 @@ SHAPES: dict[str, type[Shape]] = {
     "models": Models,
     "blend": Blend,
     "compare": Comparison,
-    "repeated": Repeated,
     "verify": Verify,
     "reproduce": Reproduced,
     "licences": Licences,

@@ -26,10 +26,13 @@ _NEEDED = {
     "resolved": ("model", "task", "data", "method"),
     "status": ("state", "step", "steps"),
     "task": ("name",),
+    "combined": ("result", "nets", "task"),
     "report/report": ("headline", "scores", "notes"),
 }
 """Name of a JSON file -> the keys that its readers rely on."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+COMBINED = "combined"
+"""Name of the file that says what a combination of runs is."""
 _LOOKS = 10
 _LOOK_SECONDS = 0.02
 
@@ -286,6 +289,19 @@ def open_run(path: Path) -> RunDir:
             hint="`tunesmith runs` lists the runs of a folder",
         )
     return run
+
+
+def open_model(path: Path) -> None:
+    """Raise RunError where neither a run is, nor a combination of some."""
+    if (path / f"{COMBINED}.json").is_file():
+        return
+    if (path / "repeat.json").is_file():
+        raise RunError(
+            "these are several trainings, and it is not said which is meant",
+            where=str(path),
+            hint="name one of the folders in it; `tunesmith combine` makes one model of them",
+        )
+    open_run(path)
 
 
 def finished_run(path: Path) -> RunDir:

@@ -137,6 +137,26 @@ def compare_each(
     return found
 
 
+def compare_mean(
+    task: Task, metric: Metric, members: Sequence[Measured], tuned: Measured, repeats: int = REPEATS
+) -> Verdict:
+    """As `compare`, minus the mean of the scores of several, all measured on the same rows. For p the same rows change
+    sides with each of them: of a mean over rows, that draws the signs of its differences from their mean."""
+    name, tuned = metric.name, _summed(task, tuned)
+    summed = [_summed(task, member) for member in members]
+    for member in summed:
+        for measure, rows in member.rows.items():
+            assert np.array_equal(rows, tuned.rows[measure]), "all must be measured on the same rows"
+    difference = _reduced(task, tuned, name) - float(np.mean([_reduced(task, member, name) for member in summed]))
+    drawn = np.mean([task.reduce(_resampled(member, repeats))[name] for member in summed], axis=0)
+    pulls = _pulls(task, tuned)[name] - np.mean([_pulls(task, member)[name] for member in summed], axis=0)
+    low, high = _interval(task.reduce(_resampled(tuned, repeats))[name] - drawn, difference, pulls)
+    p = _randomized(difference, np.mean([_swapped(task, member, tuned, repeats)[name] for member in summed], axis=0))
+    outcome = _outcome(metric, low, high, p)
+    needed = rows_needed(rows_behind(task, tuned)[name], difference, _length(pulls)) if outcome == "unclear" else None
+    return Verdict(outcome, name, difference, float(low), float(high), p, "approximate randomization", needed)
+
+
 def _outcome(metric: Metric, low: float, high: float, p: float) -> Outcome:
     """What the interval and the test say where they agree."""
     gain = 1.0 if metric.higher_is_better else -1.0

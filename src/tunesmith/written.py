@@ -142,6 +142,10 @@ class Written(Task):
         """None: a task that knows a cheap system says which."""
         return {}
 
+    def united(self, tasks: Sequence[Self]) -> Self:
+        """With room for the answers of all."""
+        return replace(self, long_answer=max((task.long_answer for task in tasks), key=len))
+
     def portable(self, reader: Reader) -> Self:
         """With the room of answers as a number."""
         return replace(self, max_new_tokens=self.room(reader), long_answer="")

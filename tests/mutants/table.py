@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants import (
     choice,
+    combined,
     disks,
     engine,
     evidence,
@@ -94,5 +95,6 @@ _PARTS = (
     evidence,
     searches,
     together,
+    combined,
 )
 MUTANTS = tuple(mutant for part in _PARTS for mutant in part.MUTANTS)

@@ -142,6 +142,36 @@ def test_the_paired_test_is_wrong_about_five_times_in_a_hundred_when_nothing_dif
     assert wrong <= 20  # binomial(200, .05) exceeds 20 with probability .0006
 
 
+def test_against_the_mean_of_one_is_against_that_one() -> None:
+    gold, first = random_pair(80, 0.5, 1)
+    systems = judged(gold, first), judged(gold, [g if k % 4 else "a" for k, g in enumerate(gold)])
+    metric = TextClassification.headline
+    assert stats.compare_mean(TASK, metric, systems[:1], systems[1]) == stats.compare(TASK, metric, *systems)
+
+
+def test_the_mean_of_scores_is_not_the_score_of_what_all_said_together() -> None:
+    gold = ["a", "b"] * 30
+    members = [judged(gold, [label] * 60) for label in "ab"]
+    verdict = stats.compare_mean(TASK, TextClassification.headline, members, judged(gold, ["a"] * 60))
+    assert verdict.difference == pytest.approx(0.0, abs=1e-12)
+    assert verdict.outcome == "unclear" and verdict.low <= 0 <= verdict.high
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_the_test_against_a_mean_is_seldom_wrong_when_nothing_differs_and_finds_what_does(metric: str) -> None:
+    wrong = found = 0
+    for seed in range(100):
+        gold, first = random_pair(120, 0.7, seed)
+        rng = np.random.default_rng(seed + 10_000)
+        said = [[g if rng.random() < right else str(rng.choice(list("abc"))) for g in gold]
+                for right in (0.7, 0.7, 0.7, 0.95)]  # fmt: skip
+        *members, same, better = [judged(gold, one) for one in (first, *said)]
+        wrong += stats.compare_mean(TASK, Metric(metric, True), members, same, 200).outcome != "unclear"
+        found += stats.compare_mean(TASK, Metric(metric, True), members, better, 200).outcome == "helped"
+    assert wrong <= 14  # binomial(100, .05) exceeds 14 with probability .0001
+    assert found >= 90
+
+
 def test_metrics_carry_the_rows_they_rest_on() -> None:
     values = {
         "loss": np.ones((30, 1)), "tokens": np.ones((30, 1)),

@@ -9,6 +9,9 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 Entity = tuple[int, int, str]
 """First word, one past the last, type."""
 
@@ -99,3 +102,25 @@ def overlap(entities: Sequence[Entity]) -> bool:
     """Whether a word is in two of them."""
     ordered = sorted(entities)
     return any(after > following[0] for (_, after, _), following in pairwise(ordered))
+
+
+def likeliest(logs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The likeliest sequence of tags [words] from log probabilities [words, labels] in which I-X stands only behind
+    B-X or I-X (Viterbi 1967). Labels are O, then B- and I- of each type in turn."""
+    labels = logs.shape[1]
+    allowed = np.zeros((labels, labels))
+    for inside in range(2, labels, 2):
+        allowed[:, inside] = -np.inf
+        allowed[[inside - 1, inside], inside] = 0.0
+    best = logs[0] + allowed[0] if len(logs) else np.zeros(labels)
+    back = np.zeros((len(logs), labels), np.int64)
+    for k in range(1, len(logs)):
+        ways = best[:, None] + allowed
+        back[k] = ways.argmax(0)
+        best = ways.max(0) + logs[k]
+    path = np.zeros(len(logs), np.int64)
+    if len(logs):
+        path[-1] = best.argmax()
+    for k in range(len(logs) - 1, 0, -1):
+        path[k - 1] = back[k, path[k]]
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -86,6 +86,15 @@ class Lora(Method):
     def rate(self, name: str) -> float:
         """The second matrix may learn faster."""
         return self.b_rate if name.endswith(".lora_B") else 1.0
+
+    def end_to_end(self, count: int) -> Lora:
+        """With what adapters of several nets are like that stand end to end, each a share of their mean."""
+        wider = count * (2 if self.init == "pissa" else 1)  # what is taken off again stands beside what was learned
+        scale = wider / count if self.scaling == "rank" else wider**0.5 / count
+        ranks = {pattern: wider * rank for pattern, rank in self.ranks.items()}
+        return replace(
+            self, rank=wider * self.rank, ranks=ranks, alpha=self.alpha * scale, init="zero", start=None, b_rate=1.0
+        )
 
     def _kind(self, path: str) -> LoraKind:
         from tunesmith.models.lora import LoraKind

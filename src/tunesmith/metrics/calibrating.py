@@ -24,6 +24,15 @@ def tempered(logs: NDArray[np.float64], temperature: float) -> NDArray[np.float6
     return made
 
 
+def mean(logs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The log of the mean of several probabilities, each [..., labels] as its log."""
+    table = np.stack(logs)
+    top = table.max(0)
+    with np.errstate(divide="ignore"):  # what none thinks possible
+        made: NDArray[np.float64] = top + np.log(np.exp(table - np.where(np.isfinite(top), top, 0.0)).mean(0))
+    return made
+
+
 def temperature(logs: Sequence[NDArray[np.float64]], truth: Sequence[int]) -> float:
     """The temperature at which rows with these log probabilities [rows, labels] are likeliest; 1 without rows."""
     from scipy.optimize import minimize_scalar

@@ -25,15 +25,17 @@ from tunesmith.models.vocabulary import whole
 from tunesmith.rundir import beside, guarded, sync_folder, sync_tree
 
 
-def save(model: Model, folder: Path, labels: tuple[str, ...], card: str, task: Mapping[str, Any]) -> None:
+def save(
+    model: Model, folder: Path, labels: tuple[str, ...], card: str, task: Mapping[str, Any], final: Path | None = None
+) -> None:
     """Write the model with its tokenizer, its card, and the task with what turns outputs into answers (thresholds, the
-    mean of numbers). Raises StorageError."""
+    mean of numbers); `final` is where the folder will be, if not here. Raises StorageError."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     with guarded(folder), quiet(), whole(model.net):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _write(model, temporary, folder, labels, card, task)
+            _write(model, temporary, final or folder, labels, card, task)
             sync_tree(temporary)
         except BaseException:  # a full disk gets its room back
             shutil.rmtree(temporary, ignore_errors=True)

@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
+from tunesmith import labelled
 from tunesmith.contracts import (
     Answer,
     Blend,
@@ -27,7 +28,7 @@ from tunesmith.contracts import (
     Vector,
 )
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification, refuse_contrast
+from tunesmith.tasks.text_classification import LABEL_NAMES, TextClassification
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,7 @@ class ImageClassification(TextClassification):
         from tunesmith.models.load import load_image_classifier
 
         if self.contrast:
-            refuse_contrast(options, linear=True)
+            labelled.refuse_contrast(options, linear=True)
         return load_image_classifier(source, options.model, self.labels, seed)
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:

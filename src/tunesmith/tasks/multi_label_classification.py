@@ -221,6 +221,15 @@ class MultiLabelClassification(Task):
             return replace(self, cuts=(best_cut(chances.ravel(), truth.ravel()),) * len(self.labels))
         return replace(self, cuts=tuple(best_cut(chances[:, k], truth[:, k]) for k in range(len(self.labels))))
 
+    def united(self, tasks: Sequence[Self]) -> Self:
+        """The mean of the thresholds: each was chosen on rows that its net did not learn from."""
+        cuts = np.mean([task.cuts for task in tasks], axis=0)
+        return replace(self, cuts=tuple(cuts.tolist()))
+
+    def mean_of(self, outputs: Sequence[Any], tasks: Sequence[Self]) -> Any:
+        """The mean of the probabilities."""
+        return np.mean(outputs, axis=0)
+
     def say(self, answer: Answer) -> str:
         """The labels."""
         return ", ".join(answer["labels"]) or "(none)"

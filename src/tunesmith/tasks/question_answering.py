@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from annotated_types import Ge
@@ -262,6 +262,13 @@ class QuestionAnswering(Written):
         ordered = np.array(gaps)[order]
         edges = np.concatenate([[ordered[0] - 1.0], (ordered[1:] + ordered[:-1]) / 2, [ordered[-1] + 1.0]])
         return replace(self, threshold=float(edges[at]))
+
+    def united(self, tasks: Sequence[Self]) -> Self:
+        """The mean of the thresholds; some questions have no answer where any says so."""
+        one = replace(self, unanswerable=any(task.unanswerable for task in tasks))
+        return replace(
+            super(QuestionAnswering, one).united(tasks), threshold=float(np.mean([t.threshold for t in tasks]))
+        )
 
     def notes(self) -> list[str]:
         """The threshold in use."""

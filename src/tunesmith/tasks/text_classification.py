@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 LABEL_NAMES = ("labels", "category", "class", "intent", "sentiment", "topic", "target")
 
 
-_LEAST = 4
-"""Rows of a batch that learns by pairs."""
-
-
 @dataclass(frozen=True)
 class TextClassification(Task):
     """One label for one text, or for a pair of texts, by an encoder or by the last token of a decoder."""
@@ -156,7 +152,7 @@ class TextClassification(Task):
         limit = options.data.max_tokens
         model = load_classifier(source, options.model, self.labels, limit, seed, unit=self.contrast)
         if self.contrast:
-            refuse_contrast(options, linear=model.linear_head)
+            labelled.refuse_contrast(options, linear=model.linear_head)
         return model
 
     def encode(self, row: Row, reader: Reader, purpose: Purpose) -> list[Example]:
@@ -319,6 +315,16 @@ class TextClassification(Task):
             self, temperature=calibrating.temperature(logs, [self.labels.index(row["label"]) for row in known])
         )
 
+    def united(self, tasks: Sequence[Self]) -> Self:
+        """Without a temperature: it was fitted to what one net says."""
+        return replace(self, temperature=1.0)
+
+    def mean_of(self, outputs: Sequence[Any], tasks: Sequence[Self]) -> Any:
+        """The log of the mean of the probabilities, of each net at its own temperature."""
+        return calibrating.mean(
+            [calibrating.tempered(logs, task.temperature) for logs, task in zip(outputs, tasks, strict=True)]
+        )
+
     def say(self, answer: Answer) -> str:
         """The label and how sure it is."""
         return f"{answer['label']}\t{answer['probability']:.3f}"
@@ -366,29 +372,6 @@ class TextClassification(Task):
         probabilities = dict.fromkeys(self.labels, 0.0) | dict(zip(map(str, names), map(float, line), strict=True))
         best = max(probabilities, key=lambda name: probabilities[name])
         return {"label": best, "probability": probabilities[best], "probabilities": probabilities}
-
-
-def refuse_contrast(options: Recipe, *, linear: bool) -> None:
-    """Raise RecipeError where no head can be fitted at once, or what is fitted would be averaged over updates."""
-    if not linear:
-        raise RecipeError(
-            "`contrast` fits a linear head on plainly pooled states, and this head is more than that",
-            where="model",
-            hint="leave `pooling` and `head_layers` out",
-        )
-    if options.train.batch_size < _LEAST:
-        raise RecipeError(
-            "`contrast` learns from the pairs of a batch, and this one has hardly any",
-            where="train.batch_size",
-            hint=f"set it to {_LEAST} or more; 32 is usual",
-        )
-    if options.train.ema is not None or options.train.average is not None:
-        key = "ema" if options.train.ema is not None else "average"
-        raise RecipeError(
-            "`contrast` fits the head at once, which has no average over updates",
-            where=f"train.{key}",
-            hint="leave it out",
-        )
 
 
 plugin = TextClassification

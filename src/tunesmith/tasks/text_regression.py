@@ -137,6 +137,16 @@ class TextRegression(Task):
         """spearman"""
         return {"spearman": ranking.spearman(values["said"][:, 0], values["gold"][:, 0], counts)}
 
+    def united(self, tasks: Sequence[Self]) -> Self:
+        """In units of all: the mean of the means, and of the deviations."""
+        mean, deviation = np.mean([(task.mean, task.deviation) for task in tasks], axis=0).tolist()
+        return replace(self, mean=mean, deviation=deviation)
+
+    def mean_of(self, outputs: Sequence[Any], tasks: Sequence[Self]) -> Any:
+        """The mean of the numbers, each net's in the units that it learned."""
+        said = [output * task.deviation + task.mean for output, task in zip(outputs, tasks, strict=True)]
+        return (float(np.mean(said)) - self.mean) / self.deviation
+
     def say(self, answer: Answer) -> str:
         """The number."""
         return f"{answer['value']:.4g}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from annotated_types import Ge, Lt
@@ -33,6 +33,7 @@ from tunesmith.contracts import (
 )
 from tunesmith.data import spans
 from tunesmith.errors import DataError
+from tunesmith.metrics import calibrating
 from tunesmith.metrics.counts import ratio
 from tunesmith.written import check_text
 
@@ -192,7 +193,7 @@ class TokenClassification(Task):
         logs[:, 0] = 0.0  # a word that the tokenizer makes nothing of is in no entity
         for numbers, found in outputs:
             logs[numbers] = found
-        path = likeliest(logs)
+        path = spans.likeliest(logs)
         entities, _ = spans.from_tags([self.labels[k] for k in path])
         chances = np.exp(logs[np.arange(len(words)), path]) if len(words) else np.zeros(0)
         return {
@@ -208,6 +209,11 @@ class TokenClassification(Task):
                 for first, after, kind in entities
             ],
         }
+
+    def mean_of(self, outputs: Sequence[Any], tasks: Sequence[Self]) -> Any:
+        """The log of the mean of the probabilities of each word's tags; all nets read the same windows."""
+        assert all(words == outputs[0][0] for words, _ in outputs)
+        return outputs[0][0], calibrating.mean([logs for _, logs in outputs])
 
     def measure(self, row: Row, answer: Answer) -> dict[str, Vector]:
         """Counts per type (and of types that training does not have) of gold, found and both; and of words."""
@@ -290,28 +296,6 @@ class TokenClassification(Task):
             tags = [usual.get(row["text"][start:end], spans.OUTSIDE) for start, end in row["words"]]
             made.append({"tags": spans.to_tags(spans.from_tags(tags)[0], len(tags)), "entities": []})
         return {"usual_tag_of_word": made}
-
-
-def likeliest(logs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The likeliest sequence of tags [words] from log probabilities [words, labels] in which I-X stands only behind
-    B-X or I-X (Viterbi 1967). Labels are O, then B- and I- of each type in turn."""
-    labels = logs.shape[1]
-    allowed = np.zeros((labels, labels))
-    for inside in range(2, labels, 2):
-        allowed[:, inside] = -np.inf
-        allowed[[inside - 1, inside], inside] = 0.0
-    best = logs[0] + allowed[0] if len(logs) else np.zeros(labels)
-    back = np.zeros((len(logs), labels), np.int64)
-    for k in range(1, len(logs)):
-        ways = best[:, None] + allowed
-        back[k] = ways.argmax(0)
-        best = ways.max(0) + logs[k]
-    path = np.zeros(len(logs), np.int64)
-    if len(logs):
-        path[-1] = best.argmax()
-    for k in range(len(logs) - 1, 0, -1):
-        path[k - 1] = back[k, path[k]]
-    return path
 
 
 def _first_tokens(windows: Sequence[Tokens], words: Sequence[Sequence[int]]) -> list[dict[int, int]]:

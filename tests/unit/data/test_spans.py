@@ -12,7 +12,7 @@ from tunesmith.contracts import BadRow, Row
 from tunesmith.data import spans
 from tunesmith.data.formats import conll
 from tunesmith.data.infer import infer
-from tunesmith.tasks.token_classification import TokenClassification, likeliest
+from tunesmith.tasks.token_classification import TokenClassification
 
 KINDS = ["PER", "LOC-part"]
 
@@ -108,7 +108,7 @@ def test_the_likeliest_path_is_the_best_of_all_allowed_ones(words: int, seed: in
         if all(now not in (2, 4) or before in (now - 1, now) for before, now in zip((0, *path), path, strict=False))
     ]
     best = max(allowed, key=lambda path: sum(logs[k, label] for k, label in enumerate(path)))
-    assert tuple(likeliest(logs)) == best
+    assert tuple(spans.likeliest(logs)) == best
 
 
 @pytest.mark.parametrize(
