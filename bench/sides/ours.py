@@ -99,6 +99,35 @@ def evaluate(recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def search(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A search, to its end: what its trials came to, and when the last of them had ended."""
+    from tunesmith.search import run as searching
+    from tunesmith.search.events import Ended
+
+    for kind in ("trunk", "tokens"):
+        shutil.rmtree(cache_root() / kind, ignore_errors=True)
+    opening = searching.begin(recipefile.build(recipe), None)
+    made, ended = [], 0.0
+    for event in searching.go(opening):
+        if not isinstance(event, Ended):
+            continue
+        ended = since_start()
+        line, place = event.line, opening.directory.trial(event.line.number)
+        events = [json.loads(text) for text in (place / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+        updates = [each for each in events if each["event"] == "Updated"]
+        made.append(
+            {
+                "number": line.number,
+                "method": line.params["method"],
+                "learning_rate": line.params["train.learning_rate"],
+                "seconds": line.seconds,
+                "losses": [each["losses"]["loss"] for each in updates],
+                "accuracy": updates[-1]["scores"]["accuracy"],
+            }
+        )
+    return {"trials": made, "trials_seconds": ended, "threads": torch.get_num_threads()}
+
+
 def since_start() -> float:
     """Seconds since the process was started, by the clock of whoever started it."""
     return time.time() - float(os.environ["TUNESMITH_BENCH_BEGAN"])
@@ -142,7 +171,7 @@ def sgemm(library: Matmul) -> float:
 def main(job: Path, out: Path) -> None:
     """Do what the job says."""
     asked = json.loads(job.read_text(encoding="utf-8"))
-    known: dict[str, Callable[..., Any]] = {"train": train, "evaluate": evaluate}
+    known: dict[str, Callable[..., Any]] = {"train": train, "evaluate": evaluate, "search": search}
     out.write_text(json.dumps(known[asked.pop("do")](**asked)), encoding="utf-8")
 
 

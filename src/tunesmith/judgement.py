@@ -107,10 +107,11 @@ def mean_scores(task: Task, systems: Sequence[Measured]) -> dict[str, Score]:
     found = [stats.scores(task, one) for one in systems]
     if len(found) == 1:
         return found[0]
+    drawn = [stats.replicates_each(task, one) for one in systems]
     made = {}
     for name in found[0]:
         point = statistics.fmean(one[name].value for one in found)
-        draws = np.mean([stats.replicates(task, one, name) for one in systems], axis=0)
+        draws = np.mean([one[name] for one in drawn], axis=0)
         shift = point - float(np.nanmean(draws))  # the bootstrap's own bias
         low, high = (float(edge) + shift for edge in np.nanquantile(draws, [0.025, 0.975]))
         made[name] = Score(point, low, high, found[0][name].n)

@@ -62,15 +62,12 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
     the one of shares. One that is no number on these rows (the variance told of equal ones) is none."""
     summed = _summed(task, measured)
     points = {name: float(value) for name, value in task.reduce(_sums(summed, None)).items()}
-    drawn = task.reduce(_resampled(summed, repeats))
+    drawn = replicates_each(task, measured, repeats)
     needed = rows_behind(task, summed)
-    listed = {name: measured.values[name] for name in task.each if name in measured.values}
+    rows, listed = _listed(task, measured)
     if listed:
-        rows = next(measured.rows[name] for name in listed)
         ordered = task.order(listed, np.ones((1, len(rows))))
         points |= {name: float(value[0]) for name, value in ordered.items()}
-        ordered_draws = [task.order(listed, some) for some in draws(rows, measured.groups, min(repeats, _ORDERED))]
-        drawn |= {name: np.concatenate([part[name] for part in ordered_draws]) for name in ordered}
         needed |= dict.fromkeys(ordered, len(rows))
     shares = {} if measured.groups else _shares(task, summed, points)
     pulls = _pulls(task, summed)
@@ -96,8 +93,19 @@ def replicates(task: Task, measured: Measured, metric: str, repeats: int = REPEA
 
 
 def replicates_each(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, NDArray[np.float64]]:
-    """As `replicates`, of all scores that are made of sums."""
-    return task.reduce(_resampled(_summed(task, measured), repeats))
+    """As `replicates`, of all scores; of those that need the order of rows, fewer."""
+    found = task.reduce(_resampled(_summed(task, measured), repeats))
+    rows, listed = _listed(task, measured)
+    if listed:
+        parts = [task.order(listed, some) for some in draws(rows, measured.groups, min(repeats, _ORDERED))]
+        found |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return found
+
+
+def _listed(task: Task, measured: Measured) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """The measures that are not summed, as their scores need the order of rows, and those rows."""
+    listed = {name: measured.values[name] for name in task.each if name in measured.values}
+    return next((measured.rows[name] for name in listed), np.empty(0, np.int64)), listed
 
 
 def compare(task: Task, metric: Metric, base: Measured, tuned: Measured, repeats: int = REPEATS) -> Verdict:

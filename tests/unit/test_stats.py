@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from tunesmith import resampling, stats
 from tunesmith.contracts import Metric, Row
 from tunesmith.data.content import GROUP
+from tunesmith.judgement import mean_scores
 from tunesmith.metrics.measured import Measured
 from tunesmith.tasks.chat import Chat
 from tunesmith.tasks.text_classification import TextClassification
@@ -85,6 +86,16 @@ def test_a_score_whose_rows_pull_alike_has_the_usual_interval() -> None:
     measured = Measured(dict.fromkeys(("loss", "tokens"), np.arange(200)), {"loss": loss, "tokens": np.ones((200, 1))})
     found = stats.scores(Chat(), measured)["mean_token_loss"]
     assert (found.high - found.low) / 2 == pytest.approx(1.96 / np.sqrt(200), rel=0.05)
+
+
+def test_the_mean_of_several_systems_has_every_score_those_of_order_too() -> None:
+    gold, guess = random_pair(60, 0.7, 1)
+    systems = [judged(gold, guess), judged(gold, random_pair(60, 0.5, 2)[1])]
+    made, each = mean_scores(TASK, systems), [stats.scores(TASK, one) for one in systems]
+    assert made.keys() == each[0].keys() >= {"accuracy", "macro_roc_auc"}
+    for name, score in made.items():
+        assert score.low <= score.value <= score.high
+        assert score.value == pytest.approx(np.mean([one[name].value for one in each]))
 
 
 @pytest.mark.parametrize("n", [7, 3000])
