@@ -1,4 +1,4 @@
-"""A search of 16 trials beside a grid of 16 points run in full: `python bench/search.py [--save]`.
+"""A search of 16 trials beside a grid of 16 points run in full: `python bench/search_grid.py [--save]`.
 
 MiniLM on 2,000 rows of banking77: its last two blocks, or LoRA in them, and learning rates over two and a half decades.
 The grid is Tunesmith's own, without pruning, and shares tokens, weights and frozen blocks between its points as any
@@ -27,7 +27,7 @@ from bench.measure import busy_seconds, data_folder, goals, work_folder, write_t
 
 from tunesmith.searchspace import Range  # noqa: E402
 
-RESULT = ROOT / "bench" / "results" / "search.json"
+RESULT = ROOT / "bench" / "results" / "search-grid.json"
 ROWS, LOOKED, EPOCHS, BATCH, TRIALS = 2000, 500, 4, 16, 16
 KILLED_AT = (3, 9)
 """Trials that have finished when the search is killed."""
