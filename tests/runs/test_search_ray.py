@@ -32,6 +32,7 @@ SPACE: dict[str, Any] = {
 LONG = 60
 """Epochs of trials that are to be at work for some seconds."""
 LIMIT = 120.0
+pytestmark = pytest.mark.timeout(600)  # a worker imports torch, and may find both cores busy
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def processes(mark: str) -> dict[int, str]:
 
 def gone(mark: str, before: set[int] = frozenset()) -> bool:  # type: ignore[assignment]
     """Whether there are no more of them than before, in the end."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while (left := set(processes(mark)) - before) and time.monotonic() < until:
         time.sleep(0.2)
     return not left
