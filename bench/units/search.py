@@ -9,7 +9,7 @@ from bench.minilm import ROWS, Setting, equal_recipe, equal_trainer, setting
 
 TOLERANCE = 1e-3
 EPOCHS, BLOCKS, TOP, RANK, ALPHA = 3, 6, 2, 16, 32
-RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+RATES = (3e-5, 1e-4, 2e-4, 4e-4)
 TIMES = 4.0
 
 
@@ -76,6 +76,7 @@ def _recipe(given: Setting, start: str) -> dict[str, Any]:
     recipe = equal_recipe(given, {"name": "top-layers", "layers": TOP}, EPOCHS)
     recipe["evaluate"] = {"compare": False, "every": EPOCHS * ROWS}
     recipe["train"]["head_learning_rate"] = None
+    recipe["data"]["test"] = given.files["test"]  # else half of the validation rows would choose nothing
     recipe["search"] = {
         "sampler": "grid",
         "pruner": "none",
