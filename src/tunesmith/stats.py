@@ -89,17 +89,22 @@ def value(task: Task, measured: Measured, metric: str) -> float:
 
 def replicates(task: Task, measured: Measured, metric: str, repeats: int = REPEATS) -> NDArray[np.float64]:
     """The score on resampled rows: [repeats]. Systems that were measured on the same rows get the same draws."""
-    return replicates_each(task, measured, repeats)[metric]
+    found = task.reduce(_resampled(_summed(task, measured), repeats))
+    return found[metric] if metric in found else _ordered(task, measured, repeats)[metric]
 
 
 def replicates_each(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, NDArray[np.float64]]:
     """As `replicates`, of all scores; of those that need the order of rows, fewer."""
-    found = task.reduce(_resampled(_summed(task, measured), repeats))
+    return task.reduce(_resampled(_summed(task, measured), repeats)) | _ordered(task, measured, repeats)
+
+
+def _ordered(task: Task, measured: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
+    """The scores that need the order of rows, on resampled rows."""
     rows, listed = _listed(task, measured)
-    if listed:
-        parts = [task.order(listed, some) for some in draws(rows, measured.groups, min(repeats, _ORDERED))]
-        found |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return found
+    if not listed:
+        return {}
+    parts = [task.order(listed, some) for some in draws(rows, measured.groups, min(repeats, _ORDERED))]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _listed(task: Task, measured: Measured) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
