@@ -227,14 +227,16 @@ def make_encoder(folder: Path, kind: str = "bert", **changes: int) -> Path:
     return folder
 
 
-def make_decoder(folder: Path, kind: str = "llama", longest: int = 256, *, tied: bool = False) -> Path:
-    """A tiny decoder with a chat template in a folder."""
+def make_decoder(folder: Path, kind: str = "llama", longest: int = 256, *, tied: bool = False, **changes: Any) -> Path:
+    """A tiny decoder with a chat template in a folder; `changes` to its config."""
     from transformers import AutoModelForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = chat_tokenizer(folder, longest)
     config = small_config(kind, len(tokenizer), longest)
     config.tie_word_embeddings = tied
+    for key, value in changes.items():
+        setattr(config, key, value)
     net = AutoModelForCausalLM.from_config(config)
     redraw(net)
     bias = getattr(getattr(net, "lm_head", None), "bias", None)

@@ -110,12 +110,13 @@ def test_logits_of_a_decoder_are_those_that_the_stock_class_reads_from_its_last_
         assert torch.allclose(stock(ids, mask, position_ids=places).logits, mine, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize(("kind", "stock"), [("bert", False), ("llama", False), ("gemma2", False), ("gpt2", True)])
 def test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode(
-    kind: str, folders: dict[str, Path]
+    kind: str, stock: bool, folders: dict[str, Path]
 ) -> None:
     choice = ModelChoice(name="x", dropout=0.0)
     model = load.load_classifier(catalog.find(str(folders[kind])), choice, ("a", "b"), None, 0)
+    model.stock = stock
     model.net.train()
     first, *others = rows()
     changed = Tokens(tuple(5 + (i + 1) % 80 for i in first.ids))

@@ -150,7 +150,7 @@ def test_a_net_that_never_calls_the_attention_it_was_given_is_stopped() -> None:
             stock.run(deaf, stream_of(rows, 0, torch.device("cpu")), 2, None, decoder=decoder, typed=False)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2", "phi3"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2", "phi3", "gpt_neox", "gemma3_text"])
 @pytest.mark.parametrize("learning", [True, False])
 def test_the_longest_row_of_a_stream_moves_no_other(kind: str, learning: bool, tmp_path: Path) -> None:
     folder = tiny.make_decoder(tmp_path / kind, kind, 64)

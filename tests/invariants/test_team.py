@@ -181,6 +181,22 @@ def test_each_of_a_team_learns_what_it_learns_alone(
     assert all(sum(sizes) <= BUDGET for sizes in streams), "more than the budget at once"
 
 
+@pytest.mark.parametrize(
+    "kind", ["distilbert", "modernbert", "gpt2", "gpt_neox", "olmo2", "phi", "phi3", "gemma3_text"]
+)
+def test_nets_of_every_shape_learn_together_what_they_learn_alone(
+    kind: str, chats_jsonl: Path, labels_csv: Path, tmp_path: Path, streams: list[list[int]]
+) -> None:
+    reads = "bert" in kind
+    folder = (tiny.make_encoder if reads else tiny.make_decoder)(tmp_path / kind, kind)
+    given = {"model__dropout": 0.2, "method": {"name": "lora", "rank": 2}}
+
+    def members() -> list[Member]:
+        return [member(folder, labels_csv if reads else chats_jsonl, tmp_path, {**t, **given}) for t in TRIALS[:2]]
+
+    the_same(together(members(), budget=1000), alone(members()))
+
+
 @pytest.mark.parametrize("family", ["encoder", "decoder"])
 def test_the_first_gradients_in_single_precision_are_those_alone(
     family: str, request: pytest.FixtureRequest, labels_csv: Path, chats_jsonl: Path, tmp_path: Path,
@@ -467,10 +483,8 @@ def test_what_cannot_train_together_is_refused_before_anything_is_changed(
     assert [[id(p) for p in one.model.net.parameters()] for one in members] == before
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "deberta-v2"])
-def test_nets_whose_blocks_are_not_ours_are_refused(kind: str, labels_csv: Path, tmp_path: Path) -> None:
-    make = tiny.make_decoder if kind == "gpt2" else tiny.make_encoder
-    folder = make(tmp_path / kind, kind)
+def test_nets_whose_blocks_are_not_ours_are_refused(labels_csv: Path, tmp_path: Path) -> None:
+    folder = tiny.make_encoder(tmp_path / "deberta-v2", "deberta-v2")
     with pytest.raises(RecipeError, match="stock blocks"):
         next(train_team(trials(folder, labels_csv, tmp_path, task="text-classification")))
 

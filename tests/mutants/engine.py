@@ -147,11 +147,11 @@ MUTANTS = (
         file="models/fused.py",
         edits=(
             (
-                "        return dx, dy if wants_residual else None, None, *found_g, *found_u, *found_d\n",
-                "        return dx, dy / 2 if wants_residual else None, None, *found_g, *found_u, *found_d\n",
+                "        return dx, dy if wants_residual else None, None, None, *found_g, *found_u, *found_d\n",
+                "        return dx, dy / 2 if wants_residual else None, None, None, *found_g, *found_u, *found_d\n",
             ),
         ),
-        tests=(f"{_IN_ENGINE}::test_swiglu_and_the_norm_and_their_gradients_are_autograds",),
+        tests=(f"{_IN_ENGINE}::test_a_gated_feed_forward_and_the_norm_and_their_gradients_are_autograds",),
     ),
     Mutant(
         name="adapter-without-its-pull-on-the-input",
@@ -165,6 +165,25 @@ MUTANTS = (
             ),
         ),
         tests=(f"{_IN_ENGINE}::test_products_of_one_input_and_their_gradients_are_autograds",),
+    ),
+    Mutant(
+        name="gate-that-lets-all-through-in-the-backward",
+        trap="",
+        promise=_GRADIENT,
+        file="models/elementwise.py",
+        edits=(("torch.mul(ctx.act.forward(gate), dh, out=du)", "torch.mul(gate, dh, out=du)"),),
+        tests=(f"{_IN_ENGINE}::test_an_open_gate_and_its_gradient_are_autograds[silu]",),
+    ),
+    Mutant(
+        name="what-does-not-turn-lost",
+        trap="1.7",
+        promise=_GRADIENT,
+        file="models/attention.py",
+        edits=(("    out[..., 2 * half :] = still\n", "    out[..., 2 * half :] = 0\n"),),
+        tests=(
+            "tests/invariants/test_layouts.py::"
+            "test_label_logits_of_a_decoder_equal_the_stock_class_one_row_at_a_time[gpt_neox]",
+        ),
     ),
     Mutant(
         name="dropout-not-scaled",

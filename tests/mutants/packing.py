@@ -26,8 +26,8 @@ MUTANTS = (
             ),
         ),
         tests=(
-            f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[bert]",
-            f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[gpt2]",
+            f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[bert-False]",
+            f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[gpt2-True]",
             f"{_IN_ENGINE}::test_what_a_gpu_runs_in_full_precision_is_the_same_attention",
         ),
     ),
@@ -124,7 +124,7 @@ MUTANTS = (
                 "[[1] * len(p.ids) + [0] * (longest - len(p.ids)) for p",
             ),
         ),
-        tests=(f"{_IN_GENERATION}::test_answers_are_those_of_the_stock_loop_one_at_a_time[olmo2]",),
+        tests=(f"{_IN_GENERATION}::test_answers_are_those_of_the_stock_loop_one_at_a_time[gemma2-True]",),
     ),
     Mutant(
         name="positions-go-on",
@@ -160,11 +160,11 @@ MUTANTS = (
         name="rotated-by-the-streams-position",
         trap="1.7",
         promise=_PLACES,
-        file="models/bodies.py",
+        file="models/staged.py",
         edits=(
             (
-                "self._turns = stream, self._rope(x, stream.positions)",
-                "self._turns = stream, self._rope(x, stream.positions * len(stream.segments))",
+                "self._rope(x, stream.positions, kind)",
+                "self._rope(x, stream.positions * len(stream.segments), kind)",
             ),
         ),
         tests=(f"{_IN_LAYOUTS}::test_label_logits_of_a_decoder_equal_the_stock_class_one_row_at_a_time[llama]",),
@@ -180,7 +180,7 @@ MUTANTS = (
                 "rope = body.rope_at(number, x, batch.lengths + 1)",
             ),
         ),
-        tests=(f"{_IN_GENERATION}::test_answers_are_those_of_the_stock_loop_one_at_a_time[llama]",),
+        tests=(f"{_IN_GENERATION}::test_answers_are_those_of_the_stock_loop_one_at_a_time[llama-False]",),
     ),
     Mutant(
         name="attention-never-called",
@@ -214,17 +214,17 @@ MUTANTS = (
                 "from tunesmith.models.stream import Segment, Stream",
             ),
         ),
-        tests=(f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[gpt2]",),
+        tests=(f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[gpt2-True]",),
     ),
     Mutant(
         name="rotation-scaled-by-the-longest-row",
         trap="1.34",
         promise=_SEES,
-        file="models/bodies.py",
+        file="models/staged.py",
         edits=(
             (
-                "            self._turns = stream, self._rope(x, stream.positions)",
-                "            self._turns = stream, self._rope(x, stream.positions / int(stream.lengths.max()) * 16)",
+                "self._rope(x, stream.positions, kind)",
+                "self._rope(x, stream.positions / int(stream.lengths.max()) * 16, kind)",
             ),
         ),
         tests=(f"{_IN_STEPS}::test_the_longest_row_of_a_stream_moves_no_other",),

@@ -45,12 +45,17 @@ MUTANTS = (
         name="spans-of-all-where-some-are-looked-at",
         trap="",
         promise=_TOGETHER,
-        file="models/bodies.py",
-        edits=(
-            ("crew = stream.crew if look is None else look.crew\n", "crew = stream.crew\n"),
-            ("x, crew = x[look.index], look.crew\n", "x, crew = x[look.index], stream.crew\n"),
-        ),
-        tests=(f"{_AS_ALONE}[decoder-{{}}]", f"{_ASKED}[the first token]"),
+        file="models/staged.py",
+        edits=(("crew = stream.crew if look is None else look.crew\n", "crew = stream.crew\n"),),
+        tests=(f"{_AS_ALONE}[decoder-{{}}]",),
+    ),
+    Mutant(
+        name="spans-of-all-where-the-first-token-is-looked-at",
+        trap="",
+        promise=_TOGETHER,
+        file="models/bert.py",
+        edits=(("x, crew = x[look.index], look.crew\n", "x, crew = x[look.index], stream.crew\n"),),
+        tests=(f"{_ASKED}[the first token]",),
     ),
     Mutant(
         name="masks-of-blocks-drawn-for-all",

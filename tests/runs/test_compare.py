@@ -13,7 +13,11 @@ import pytest
 import tiny
 from tunesmith import comparing, recipefile, run
 from tunesmith.cli import main
+from tunesmith.evidence import prompted
 from tunesmith.metrics.measured import Measured
+from tunesmith.models import catalog, load
+from tunesmith.recipe import ModelChoice
+from tunesmith.recipefile import make_plugin
 from tunesmith.report import measures
 from tunesmith.reportshape import SHAPES, Report
 from tunesmith.rundir import RunDir
@@ -131,6 +135,16 @@ def test_a_report_is_the_same_page_when_it_is_made_again(runs: list[RunDir], tmp
         main(["report", str(copied)])
     assert caught.value.code == 0
     assert {name: (copied / "report" / name).read_bytes() for name in pages} == pages
+
+
+def test_what_another_model_says_of_a_row_does_not_depend_on_the_rows_asked_with_it(decoder: Path) -> None:
+    model = load.load_causal_lm(catalog.find(str(decoder)), ModelChoice(name="x"), None)
+    chat, labels = make_plugin("tasks", "chat", {}), ["parcel", "bill", "a lost card"]
+    prompts = [prompted._prompt(labels, text) for text in ("where is my parcel", "my card is lost", "paid twice")]
+    together = prompted._scores(model, chat, prompts, labels)
+    alone = [prompted._scores(model, chat, [prompt], labels)[0] for prompt in prompts]
+    assert together.shape == (3, 3) and together == pytest.approx(np.array(alone), abs=1e-4)
+    assert abs(together[0] - together[1]).max() > 1e-2
 
 
 def test_another_model_is_asked_the_same_rows_in_words_or_probed(

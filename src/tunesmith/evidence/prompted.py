@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from tunesmith.train.evaluate import Judged, judge, judge_answers
 MOST = 200
 """Rows that another model is asked: a large one is slow."""
 _BLANK = "N/A"
+_TOGETHER = 4
+"""Prompts that are read at once."""
 _SAID_EVERY = 20
 
 
@@ -90,18 +93,15 @@ def _asked(
     model = chat.build(source, recipe.model_copy(update={"model": recipe.model.model_copy(update=_PLAIN)}), 0)
     model.net.eval()
     labels = list(task.classes())
-    blank = _scores(model, chat, _prompt(labels, _BLANK), labels)
+    blank = _scores(model, chat, [_prompt(labels, _BLANK)], labels)
     answers: list[Answer] = []
     began = time.perf_counter()
-    for number, row in enumerate(rows, 1):
-        logs = _scores(model, chat, _prompt(labels, task.show(row, None).asked), labels) - blank
-        shares = np.exp(logs - logs.max())
-        shares /= shares.sum()
-        best = int(shares.argmax())
-        chances = dict(zip(labels, shares.tolist(), strict=True))
-        answers.append({"label": labels[best], "probability": float(shares[best]), "probabilities": chances})
-        if number % _SAID_EVERY == 0:
-            say(f"{source.label}: {number} of {len(rows)} rows asked")
+    for start in range(0, len(rows), _TOGETHER):
+        here = rows[start : start + _TOGETHER]
+        asked = [_prompt(labels, task.show(row, None).asked) for row in here]
+        answers += [_answer(labels, logs) for logs in _scores(model, chat, asked, labels) - blank]
+        if start % _SAID_EVERY == 0:
+            say(f"{source.label}: {start + len(here)} of {len(rows)} rows asked")
     return model, judge_answers(task, rows, answers), time.perf_counter() - began
 
 
@@ -122,12 +122,22 @@ def _prompt(labels: Sequence[str], text: str) -> str:
     )
 
 
+def _answer(labels: Sequence[str], logs: NDArray[np.float64]) -> Answer:
+    shares = np.exp(logs - logs.max())
+    shares /= shares.sum()
+    best = int(shares.argmax())
+    chances = dict(zip(labels, shares.tolist(), strict=True))
+    return {"label": labels[best], "probability": float(shares[best]), "probabilities": chances}
+
+
 @torch.no_grad()
-def _scores(model: Model, chat: Any, prompt: str, labels: Sequence[str]) -> NDArray[np.float64]:
-    """The log probability of each label as the answer. What all begin with is computed once."""
+def _scores(model: Model, chat: Any, prompts: Sequence[str], labels: Sequence[str]) -> NDArray[np.float64]:
+    """The log probability of each label as the answer to each prompt [prompts, labels]. What some begin with, such as
+    the list of labels, is computed once."""
     examples: list[Example] = []
-    for number, label in enumerate(labels):
+    for number, (prompt, label) in enumerate(product(prompts, labels)):
         said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": label}]
         row = Row(number, chat.normalize({"messages": said}), "prompt", number + 1)
         examples += chat.encode(row, model, "learn")
-    return np.array([-float(one["loss"]) for one in writing.assess(model, examples)])
+    found = [-float(one["loss"]) for one in writing.assess(model, examples)]
+    return np.array(found).reshape(len(prompts), len(labels))

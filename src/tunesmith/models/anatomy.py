@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Layout = Literal["packed", "padded"]
+Shape = Literal["", "bert", "distilbert", "gemma", "gpt2", "gpt_neox", "llama", "modernbert", "olmo2", "phi", "phi3"]
 Role = Literal["keys-values", "attention-end", "feed-forward-end"]
 _ROLES: dict[Role, tuple[str, ...]] = {
     "attention-end": (
@@ -57,7 +58,7 @@ class Anatomy:
     layout: Layout = "packed"
     """`packed` where the attention calls a registered function; FAMILIES A lists who only seems to."""
     first_position: int = 0
-    shape: Literal["", "bert", "llama"] = ""
+    shape: Shape = ""
     """The shape of its blocks where `bodies.py` can run them; else the stock forward runs."""
     cls_head: str = ""
     """How the stock sequence classifier reads the first token: see `first_token_logits`."""
@@ -66,7 +67,7 @@ class Anatomy:
 _BERT = Anatomy("encoder", "encoder.layer", after=("pooler",), shape="bert", cls_head="pooler")
 _ROBERTA = Anatomy("encoder", "encoder.layer", first_position=2, shape="bert", cls_head="classifier")
 _LLAMA = Anatomy("decoder", "layers", after=("norm",), shape="llama")
-_LLAMA_LIKE = Anatomy("decoder", "layers", after=("norm",))
+_GEMMA = Anatomy("decoder", "layers", after=("norm",), shape="gemma")
 _VIT = Anatomy("vision", "layers", after=("layernorm",))
 _T5 = Anatomy(
     "encoder-decoder",
@@ -92,21 +93,23 @@ TABLE: dict[str, Anatomy] = {
     "electra": Anatomy("encoder", "encoder.layer", shape="bert", cls_head="classifier"),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    "modernbert": Anatomy("encoder", "layers", after=("final_norm",), cls_head="head"),
-    "distilbert": Anatomy("encoder", "transformer.layer", depth="n_layers", cls_head="pre_classifier"),
+    "modernbert": Anatomy("encoder", "layers", after=("final_norm",), shape="modernbert", cls_head="head"),
+    "distilbert": Anatomy(
+        "encoder", "transformer.layer", depth="n_layers", shape="distilbert", cls_head="pre_classifier"
+    ),
     "deberta-v2": Anatomy("encoder", "encoder.layer", layout="padded", cls_head="pooler"),
-    "gpt2": Anatomy("decoder", "h", depth="n_layer", after=("ln_f",)),
-    "gpt_neox": Anatomy("decoder", "layers", after=("final_layer_norm",)),
+    "gpt2": Anatomy("decoder", "h", depth="n_layer", after=("ln_f",), shape="gpt2"),
+    "gpt_neox": Anatomy("decoder", "layers", after=("final_layer_norm",), shape="gpt_neox"),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "smollm3": _LLAMA,
-    "olmo2": _LLAMA_LIKE,
-    "phi": Anatomy("decoder", "layers", after=("final_layernorm",)),
-    "phi3": _LLAMA_LIKE,
-    "gemma2": _LLAMA_LIKE,
-    "gemma3_text": _LLAMA_LIKE,
+    "olmo2": Anatomy("decoder", "layers", after=("norm",), shape="olmo2"),
+    "phi": Anatomy("decoder", "layers", after=("final_layernorm",), shape="phi"),
+    "phi3": Anatomy("decoder", "layers", after=("norm",), shape="phi3"),
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
     "t5": _T5,
     "mt5": _T5,
     "bart": _BART,

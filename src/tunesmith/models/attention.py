@@ -30,7 +30,7 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 Rope = tuple[Tensor, Tensor]
-"""Cosines and sines [tokens, 1, dim / 2] of the rotary positions."""
+"""Cosines and sines [tokens, 1, half of the numbers of a head that turn] of the rotary positions."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,14 @@ class _Attention(torch.autograd.Function):
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021, arXiv:2104.09864), halves as Transformers pairs them: [tokens, heads, dim]."""
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
+    """Rotary positions (Su et al. 2021, arXiv:2104.09864), halves as Transformers pairs them: [tokens, heads, dim], of
+    which the first 2 x `cos.shape[-1]` numbers turn."""
+    half = cos.shape[-1]
+    a, b, still = x.split([half, half, x.shape[-1] - 2 * half], -1)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=out[..., half:]).addcmul_(a, sin)
+    torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin)
+    out[..., 2 * half :] = still
     return out
 
 
@@ -295,8 +297,9 @@ def _on_gpu(query: Tensor, key: Tensor, value: Tensor, stream: Stream, terms: Te
 def _turned(x: Tensor, rope: Rope) -> Tensor:
     """`turn` in operations that autograd follows."""
     cos, sin = rope
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    half = cos.shape[-1]
+    a, b, still = x.split([half, half, x.shape[-1] - 2 * half], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, still], -1)
 
 
 def segment_by_segment(query: Tensor, key: Tensor, value: Tensor, stream: Stream, terms: Terms) -> Tensor:

@@ -184,7 +184,7 @@ def _refuse_alone(model: Model) -> None:
         raise RecipeError(
             f"`{model.source.label}` runs by its stock blocks, which know of one model only",
             where="model",
-            hint="train its trials one by one; nets of BERT's and LLaMA's shape can be trained together",
+            hint="train its trials one by one; most nets of BERT's, GPT's and LLaMA's kind can be trained together",
         )
     adapters = adapters_of(model)
     owned = {id(p) for module in adapters.values() for p in (*module.parameters(recurse=False),)}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tunesmith.contracts import Tokens
 from tunesmith.models.attention import turn
-from tunesmith.models.bodies import Llama
+from tunesmith.models.staged import Staged
 from tunesmith.models.stream import Stream
 
 ROWS = 32
@@ -42,7 +42,7 @@ class _Batch:
 
 @torch.no_grad()
 def decode(
-    body: Llama,
+    body: Staged,
     head: Callable[[Tensor], Tensor],
     stream_of: Callable[[Sequence[Tokens]], Stream],
     prompts: Sequence[Tokens],
@@ -77,7 +77,7 @@ def _write(written: list[list[int]], batch: _Batch) -> None:
         written[number].append(token)
 
 
-def _read(body: Llama, head: Callable[[Tensor], Tensor], stream: Stream, numbers: list[int]) -> _Batch:
+def _read(body: Staged, head: Callable[[Tensor], Tensor], stream: Stream, numbers: list[int]) -> _Batch:
     """Read whole prompts: their keys and values, and the first token each is continued with."""
     lengths = stream.lengths
     ends = lengths.cumsum(0)
@@ -100,7 +100,7 @@ def _read(body: Llama, head: Callable[[Tensor], Tensor], stream: Stream, numbers
     return batch
 
 
-def _step(body: Llama, batch: _Batch) -> Tensor:
+def _step(body: Staged, batch: _Batch) -> Tensor:
     """One token more of every row: last states [rows, width]."""
     most = int(batch.lengths.max()) + 1
     if most > batch.keys[0].shape[2]:
@@ -108,7 +108,7 @@ def _step(body: Llama, batch: _Batch) -> Tensor:
             kept[:] = [_wider(part, most + _GROWTH) for part in kept]
     rows = torch.arange(len(batch.last), device=batch.last.device)
     places = torch.arange(most, device=batch.last.device)
-    x = body.embed(batch.last)
+    x = body.embed(batch.last, batch.lengths)
     for number in range(len(body.blocks)):
         q, k, v = body.project(number, x, None)
         rope = body.rope_at(number, x, batch.lengths)
@@ -121,6 +121,8 @@ def _step(body: Llama, batch: _Batch) -> Tensor:
         few = keys.shape[1]
         terms = body.terms(number)
         scores = torch.matmul(q.unflatten(1, (few, -1)) * terms.scale, keys.transpose(-1, -2))
+        if terms.softcap is not None:
+            scores = scores.div_(terms.softcap).tanh_().mul_(terms.softcap)
         far = batch.lengths[:, None] - places
         hidden = far < 0 if terms.window is None else (far < 0) | (far >= terms.window)
         scores.masked_fill_(hidden[:, None, None], float("-inf"))

@@ -1,8 +1,8 @@
 """Pieces of a block with a forward and backward of their own, which keep and compute the least.
 
 Products of one input share it and add up its gradient in place; an adapter costs two thin products and no copy of the
-output; what is cheap to compute again (a normed state's spread, SwiGLU) is not kept. Each equals plain autograd to
-rounding; tests hold it. They run on any device.
+output; what is cheap to compute again is not kept. Each equals plain autograd to rounding; tests hold it. They run on
+any device. What multiplies no matrices is in `elementwise.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from tunesmith.models.adapted import Adapted
+from tunesmith.models.draws import dropout
+from tunesmith.models.elementwise import Gate, gate_of
 from tunesmith.models.lora import LoraLinear
 from tunesmith.models.matmul import BLAS, Matmul
 
@@ -63,28 +66,61 @@ def products(
     return made if isinstance(made, tuple) else (made,)
 
 
-def swiglu(
+def glu(
     x: Tensor,
-    gate: nn.Module,
-    up: nn.Module,
-    down: nn.Module,
+    modules: tuple[nn.Module, nn.Module, nn.Module],
+    act: Gate,
     matmul: Matmul,
-    residual: Tensor,
+    residual: Tensor | None,
     crew: Crew | None = None,
 ) -> Tensor:
-    """down(silu(gate(x)) * up(x)) + residual (Shazeer 2020, arXiv:2002.05202): [tokens, width] -> [tokens, width]."""
-    if not all(_plain(module, crew) for module in (gate, up, down)):
-        hidden = nn.functional.silu(_apart(x, gate, crew)) * _apart(x, up, crew)
-        return _apart(hidden, down, crew) + residual
-    flat, how = _laid((gate, up, down), matmul, crew)
-    out: Tensor = _SwiGlu.apply(x, residual, how, *flat)  # type: ignore[no-untyped-call]
+    """down(act(gate(x)) * up(x)), plus residual, with the modules (gate, up, down) (Shazeer 2020, arXiv:2002.05202):
+    [tokens, width] -> [tokens, width]."""
+    if not all(_plain(module, crew) for module in modules):
+        gate, up, down = modules
+        hidden = act.forward(_apart(x, gate, crew)) * _apart(x, up, crew)
+        made = _apart(hidden, down, crew)
+        return made if residual is None else made + residual
+    flat, how = _laid(modules, matmul, crew)
+    out: Tensor = _Glu.apply(x, residual, act, how, *flat)  # type: ignore[no-untyped-call]
     return out
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """x over its root mean square, times weight (Zhang and Sennrich 2019, arXiv:1910.07467), along the last axis."""
-    out: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
-    return out
+def feed(
+    x: Tensor,
+    modules: tuple[nn.Module, nn.Module],
+    act: nn.Module,
+    dropped: nn.Dropout,
+    residual: Tensor,
+    matmul: Matmul,
+    crew: Crew | None,
+) -> Tensor:
+    """narrow(act(wide(x))), with dropout, plus residual, with the modules (wide, narrow): [tokens, width] -> same."""
+    gate = gate_of(act)
+    if gate is None or not all(_plain(module, crew) for module in modules):
+        (wide,) = products(x, modules[:1], matmul, crew=crew)
+        return added(torch.as_tensor(act(wide)), modules[1], dropped, residual, matmul, crew)
+    flat, how = _laid(modules, matmul, crew)
+    drops = bool(dropped.p and dropped.training)
+    made: Tensor = _Feed.apply(x, None if drops else residual, gate, how, *flat)  # type: ignore[no-untyped-call]
+    return thinned(made, dropped, crew).add_(residual) if drops else made
+
+
+def added(
+    x: Tensor, module: nn.Module, dropped: nn.Dropout | None, residual: Tensor, matmul: Matmul, crew: Crew | None
+) -> Tensor:
+    """The product of a linear layer, with dropout, plus residual [tokens, out]."""
+    if dropped is None or not (dropped.p and dropped.training):
+        return products(x, (module,), matmul, residual, crew)[0]
+    (made,) = products(x, (module,), matmul, crew=crew)
+    return thinned(made, dropped, crew).add_(residual)
+
+
+def thinned(x: Tensor, dropped: nn.Dropout, crew: Crew | None) -> Tensor:
+    """x [tokens, width] with dropout, where the layer that says so is learning."""
+    if not (dropped.p and dropped.training):
+        return x
+    return dropout(x, dropped.p) if crew is None else crew.dropout(x, dropped.p)
 
 
 class FastLinear(nn.Linear):
@@ -108,16 +144,16 @@ def quicken(root: nn.Module) -> None:
 
 
 def known(module: nn.Module) -> bool:
-    """True for a linear layer, adapted or not."""
-    return type(module.base if isinstance(module, Adapted) else module) is nn.Linear
+    """True for a linear layer, adapted or not, whichever way round it keeps its matrix."""
+    return type(module.base if isinstance(module, Adapted) else module) in (nn.Linear, Conv1D)
 
 
 def _plain(module: nn.Module, crew: Crew | None) -> bool:
     """True for one whose forward and backward are written out here."""
     if not isinstance(module, Adapted):
-        return isinstance(module, nn.Linear)
+        return isinstance(module, nn.Linear | Conv1D)
     alike = _low_rank(module) if crew is None else all(map(_low_rank, crew.adapters[module]))
-    return alike and isinstance(module.base, nn.Linear)
+    return alike and isinstance(module.base, nn.Linear | Conv1D)
 
 
 def _low_rank(module: nn.Module) -> bool:
@@ -138,7 +174,9 @@ def _laid(modules: Sequence[nn.Module], matmul: Matmul, crew: Crew | None) -> tu
         first = len(flat)
         bias = module.bias
         assert bias is None or isinstance(bias, Tensor)
-        flat += (torch.as_tensor(module.weight), bias)
+        weight = torch.as_tensor(module.weight)
+        turned = isinstance(module.base if isinstance(module, Adapted) else module, Conv1D)
+        flat += (weight.T if turned else weight, bias)
         thins: list[Thin] = []
         if isinstance(module, LoraLinear) and crew is None:
             flat += module.thin()
@@ -186,7 +224,8 @@ def _backward(
     grads: list[Tensor | None] = [None] * len(needs)
     if needs[0]:
         assert x is not None
-        grads[0] = matmul.mm(dy.T, x)
+        # As the layer keeps it: a matrix that is turned here is not turned a second time by a copy.
+        grads[0] = matmul.mm(dy.T, x) if weight.is_contiguous() else matmul.mm(x.T, dy).T
     if needs[1]:
         grads[1] = dy.sum(0)
     if wants_dx:
@@ -243,17 +282,42 @@ def _saved(rest: Sequence[Any], loads: Sequence[Load]) -> tuple[Sequence[Tensor]
     return rest[:count], rest[count:]
 
 
-class _SwiGlu(torch.autograd.Function):
+class _Feed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor, how: How, *flat: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, residual: Tensor | None, act: Gate, how: How, *flat: Tensor | None) -> Tensor:
+        matmul, (wide, narrow) = how
+        w, lows_w = _forward(matmul, x, flat, wide)
+        y, lows_n = _forward(matmul, act.forward(w), flat, narrow)
+        ctx.save_for_backward(x, w, *lows_w, *lows_n, *flat)
+        ctx.act, ctx.how = act, how
+        return y if residual is None else y.add_(residual)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        dy = grads[0]
+        x, w, *rest = ctx.saved_tensors
+        matmul, (wide, narrow) = ctx.how
+        lows, flat = _saved(rest, ctx.how[1])
+        wants_dx, wants_residual, _, _, *needs = ctx.needs_input_grad
+        hidden = ctx.act.forward(w) if any(needs[narrow.place][::2]) else None
+        dh, found_n = _backward(matmul, dy, hidden, lows, flat, narrow, needs, None, True)
+        assert dh is not None
+        del hidden
+        dx, found_w = _backward(matmul, ctx.act.backward(dh, w), x, lows, flat, wide, needs, None, wants_dx)
+        return dx, dy if wants_residual else None, None, None, *found_w, *found_n
+
+
+class _Glu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor | None, act: Gate, how: How, *flat: Tensor | None) -> Tensor:
         matmul, (gate, up, down) = how
         g, lows_g = _forward(matmul, x, flat, gate)
         u, lows_u = _forward(matmul, x, flat, up)
-        hidden = torch.nn.functional.silu(g).mul_(u)
+        hidden = act.forward(g).mul_(u)
         y, lows_d = _forward(matmul, hidden, flat, down)
         ctx.save_for_backward(x, g, u, *lows_g, *lows_u, *lows_d, *flat)
-        ctx.how = how
-        return y.add_(residual)
+        ctx.act, ctx.how = act, how
+        return y if residual is None else y.add_(residual)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -261,43 +325,14 @@ class _SwiGlu(torch.autograd.Function):
         x, g, u, *rest = ctx.saved_tensors
         matmul, (gate, up, down) = ctx.how
         lows, flat = _saved(rest, ctx.how[1])
-        wants_dx, wants_residual, _, *needs = ctx.needs_input_grad
-        s = torch.nn.functional.silu(g)
+        wants_dx, wants_residual, _, _, *needs = ctx.needs_input_grad
+        s = ctx.act.forward(g)
         hidden = s * u if any(needs[down.place][::2]) else None
         dh, found_d = _backward(matmul, dy, hidden, lows, flat, down, needs, None, True)
         assert dh is not None
         du = s.mul_(dh)
         ds = dh.mul_(u)
-        dg = torch.ops.aten.silu_backward(ds, g)
+        dg = ctx.act.backward(ds, g)
         dx, found_g = _backward(matmul, dg, x, lows, flat, gate, needs, None, wants_dx)
         dx, found_u = _backward(matmul, du, x, lows, flat, up, needs, dx, wants_dx)
-        return dx, dy if wants_residual else None, None, *found_g, *found_u, *found_d
-
-
-class _RmsNorm(torch.autograd.Function):
-    """In single precision at least, whatever it is given: the mean of squares of halves is no number to trust."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = _wide(x)
-        mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1])
-        spread = mean.add_(epsilon).rsqrt_()
-        ctx.save_for_backward(x, weight, spread)
-        return torch.mul(wide, spread).mul_(weight).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        given, weight, spread = ctx.saved_tensors
-        dy, x = _wide(grads[0]), _wide(given)
-        dx = dweight = None
-        if ctx.needs_input_grad[1]:
-            dweight = torch.mul(x, spread).mul_(dy).flatten(0, -2).sum(0).to(weight.dtype)
-        if ctx.needs_input_grad[0]:
-            dx = torch.mul(dy, weight)
-            pull = torch.linalg.vecdot(dx, x)[..., None].mul_(spread**3).div_(x.shape[-1])
-            dx = dx.mul_(spread).addcmul_(x, pull, value=-1).to(given.dtype)
-        return dx, dweight, None
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+        return dx, dy if wants_residual else None, None, None, *found_g, *found_u, *found_d

@@ -15,11 +15,11 @@ import torch
 
 from tunesmith.contracts import Tokens
 from tunesmith.models import attention
-from tunesmith.models.bodies import Llama
 from tunesmith.models.decode import ROWS, decode
 from tunesmith.models.model import Model
 from tunesmith.models.prompt import with_prompt
 from tunesmith.models.seq2seq import Told, forced_start
+from tunesmith.models.staged import Staged
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def answers(model: Model, prompts: Sequence[Tokens], max_new_tokens: int, stops:
     """One greedy answer per prompt, in the order given."""
     body = model.body()
     room = [max(min(max_new_tokens, model.text.max_tokens - len(prompt.ids)), 1) for prompt in prompts]
-    if isinstance(body, Llama):
+    if isinstance(body, Staged):
         written = decode(body, model.output_layer, model.stream, prompts, room, frozenset(stops))
     else:
         written = []

@@ -203,6 +203,7 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     """
     from transformers import AutoImageProcessor
 
+    from tunesmith.models.fused import quicken
     from tunesmith.models.gates import lift
 
     config = config_of(source, choice)
@@ -226,6 +227,7 @@ def load_image_classifier(source: Source, choice: ModelChoice, labels: tuple[str
     if lost:
         raise incomplete(source, lost)
     lift(net)
+    quicken(anatomy.blocks(net.get_submodule(net.base_model_prefix), parts))
     if choice.image_size is not None:
         _resize(processor, config, choice.image_size)
     device = pick_device()

@@ -239,6 +239,7 @@ class Model(Learner):
         """Logits [images, labels]."""
         assert isinstance(self.reads, ImageReader), "this model reads no images"
         pixels = torch.stack([self.reads.pixels(image) for image in images])
+        self.lend_matmul()
         return torch.as_tensor(self.net(pixel_values=pixels.to(self.device, next(self.net.parameters()).dtype)).logits)
 
     def image_features(self, images: Sequence[Pixels]) -> Tensor:

@@ -63,7 +63,7 @@ def model_of(
 ) -> Model:
     """The net with its tokenizer, on its device. Raises ModelError where more tokens are asked for than it reads."""
     device = pick_device()
-    if not parts.shape and (parts.layout == "packed" or parts.family == "encoder-decoder"):
+    if parts.family == "encoder-decoder":
         base = net.encoder if isinstance(net, Pooled) else getattr(net, str(net.base_model_prefix), net)
         quicken(anatomy.blocks(base, parts))
     tokenizer = _tokenizer(source)

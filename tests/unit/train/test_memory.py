@@ -36,7 +36,7 @@ def gradient(prepared: Prepared) -> tuple[float, torch.Tensor]:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2", "gemma2"])
 def test_computing_blocks_again_gives_the_same_gradient_to_the_bit_with_dropout(
     kind: str, method: str, labels_csv: Path, chats_jsonl: Path, tmp_path: Path
 ) -> None:
