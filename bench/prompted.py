@@ -49,9 +49,11 @@ def main() -> int:
     subprocess.run(command, check=True)
     report: dict[str, Any] = json.loads((Path(run) / "report" / "report.json").read_text(encoding="utf-8"))
     (beside,) = [one for one in report["compared"] if one["kind"] == "model"]
+    seconds = 1000 / report["cost"]["rows_per_second"]
     result = {
         "headline": report["headline"],
         "tuned": report["scores"]["test"][report["headline"]],
+        "tuned_per_1000": {"seconds": seconds, "money": MONEY * seconds / 3600},
         "models": report["models"],
         "compared": beside,
         "cores_busy_seconds": round(busy_seconds() - busy, 1),

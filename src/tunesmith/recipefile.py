@@ -170,6 +170,10 @@ def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> 
         _walk(value, here, lines, source)
 
 
+_SHORT = {"data": "train", "search": "space"}
+"""Sections that may be one word -> the key which that word is the value of; of all others, it is the name."""
+
+
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -194,7 +198,7 @@ def _put(values: dict[str, Any], parts: Sequence[str], value: Any) -> None:
     for part in parts[:-1]:
         inner = here.get(part)
         if isinstance(inner, str):
-            inner = {"train" if part == "data" else "name": inner}
+            inner = {} if part == "space" else {_SHORT.get(part, "name"): inner}
         if not isinstance(inner, dict):
             inner = {}
         here[part] = inner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tunesmith.results import ScoreShape, Shape, Verdict, Verified
+from tunesmith.results import Paired, ScoreShape, Shape, Verdict, Verified
 
 
 class RepeatedPart(Shape):
@@ -16,24 +16,12 @@ class RepeatedPart(Shape):
     score: ScoreShape
 
 
-class Against(Shape):
-    """A combination beside what it is made of, on the same rows."""
+class Against(Paired):
+    """What a combination is made of, and what the combination is worth beside it."""
 
     name: str
     """`the mean member`, whose score is the mean of the members' scores, or the best member on validation rows."""
     kind: Literal["member"]
-    score: ScoreShape
-    difference: float
-    """The combination minus this one, on the headline."""
-    low: float
-    high: float
-    """95 % interval, by a paired bootstrap."""
-    p: float
-    test: str
-    corrected: float
-    """p among both (Holm 1979)."""
-    outcome: Literal["helped", "hurt", "unclear"]
-    """`helped` where the combination is better."""
 
 
 class Member(Shape):

@@ -10,27 +10,14 @@ from typing import Any, Literal
 from tunesmith import results
 from tunesmith.evidenceshape import Calibration, Kept, Threshold, Written
 from tunesmith.repeatedshape import Combined, Repeated
-from tunesmith.results import Advice, Result, ScoreShape, Shape
+from tunesmith.results import Advice, Paired, Result, ScoreShape, Shape
 from tunesmith.searchshape import Searched
 
 
-class Compared(Shape):
+class Compared(Paired):
     """Another system on the same rows, and what the tuned one is worth beside it."""
 
-    name: str
     kind: Literal["base", "baseline", "run", "model"]
-    score: ScoreShape
-    difference: float
-    """Tuned minus this one, on the headline."""
-    low: float
-    high: float
-    """95 % interval, by a paired bootstrap; over groups where the rows have them."""
-    p: float
-    test: str
-    """How p was found: `McNemar, mid-p` or `approximate randomization`."""
-    corrected: float
-    """p among all of these (Holm 1979)."""
-    outcome: Literal["helped", "hurt", "unclear"]
 
 
 class ChangedRow(Shape):

@@ -44,6 +44,25 @@ class Verdict(Shape):
     """Rows that would tell a difference of this size four times out of five, where these did not."""
 
 
+class Paired(Shape):
+    """A system, and what another is worth beside it on the same rows."""
+
+    name: str
+    score: ScoreShape
+    difference: float
+    """The other minus this one, on the headline."""
+    low: float
+    high: float
+    """95 % interval of the difference, by a paired bootstrap; over groups where the rows have them."""
+    p: float
+    test: str
+    """How p was found: `McNemar, mid-p` or `approximate randomization`."""
+    corrected: float
+    """p among all that are held beside each other (Holm 1979)."""
+    outcome: Literal["helped", "hurt", "unclear"]
+    """`helped` where the other is better."""
+
+
 class TokenCounts(Shape):
     """Tokens that training computed."""
 
@@ -164,20 +183,12 @@ class Beside(Shape):
     score: ScoreShape
 
 
-class RunAgainst(Shape):
+class RunAgainst(Paired):
     """A run against the first one."""
 
-    name: str
     kind: Literal["run"]
-    score: ScoreShape
     difference: float
     """This run minus the first, on the headline."""
-    low: float
-    high: float
-    p: float
-    test: str
-    corrected: float
-    """p among all of these (Holm 1979)."""
     outcome: Literal["helped", "hurt", "unclear"]
     """`helped` where this run is better than the first."""
 

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from tunesmith.contracts import Metric, Task
 from tunesmith.metrics.measured import Measured, Score
-from tunesmith.resampling import REPEATS, Counts, coins, drawn_sums, draws, together
+from tunesmith.resampling import REPEATS, coins, drawn_sums, draws, together
+from tunesmith.shares import Numbers, alike, reduced, rows_behind, share_of, shares_of, summed_of, totals
 from tunesmith.significance import SURE, mcnemar, normal_p, rows_needed, share_difference, share_interval
 
 LEVEL = 0.05
 """p below which a difference counts as there."""
 _ORDERED = 200
 """Replicates of scores that need the order of rows, which cost more each."""
-_OTHERS = 20
-"""Other counts of rows, or other measures, by which a share is told from a score that looks like one."""
 _SEED = 20_261_121
 Outcome = Literal["helped", "hurt", "unclear"]
 
@@ -60,8 +59,8 @@ class Apart:
 def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, Score]:
     """Each score with its 95 % interval, and the rows it rests on: a bootstrap's over rows; of a plain share of rows,
     the one of shares. One that is no number on these rows (the variance told of equal ones) is none."""
-    summed = _summed(task, measured)
-    points = {name: float(value) for name, value in task.reduce(_sums(summed, None)).items()}
+    summed = summed_of(task, measured)
+    points = {name: float(value) for name, value in task.reduce(totals(summed, None)).items()}
     drawn = replicates_each(task, measured, repeats)
     needed = rows_behind(task, summed)
     rows, listed = _listed(task, measured)
@@ -69,7 +68,7 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
         ordered = task.order(listed, np.ones((1, len(rows))))
         points |= {name: float(value[0]) for name, value in ordered.items()}
         needed |= dict.fromkeys(ordered, len(rows))
-    shares = {} if measured.groups else _shares(task, summed, points)
+    shares = {} if measured.groups else shares_of(task, summed, points)
     pulls = _pulls(task, summed)
     found = {}
     for name, point in points.items():
@@ -84,21 +83,21 @@ def scores(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, 
 
 def value(task: Task, measured: Measured, metric: str) -> float:
     """The score, without an interval."""
-    return _reduced(task, _summed(task, measured), metric)
+    return reduced(task, summed_of(task, measured), metric)
 
 
-def replicates(task: Task, measured: Measured, metric: str, repeats: int = REPEATS) -> NDArray[np.float64]:
+def replicates(task: Task, measured: Measured, metric: str, repeats: int = REPEATS) -> Numbers:
     """The score on resampled rows: [repeats]. Systems that were measured on the same rows get the same draws."""
-    found = task.reduce(_resampled(_summed(task, measured), repeats))
+    found = task.reduce(_resampled(summed_of(task, measured), repeats))
     return found[metric] if metric in found else _ordered(task, measured, repeats)[metric]
 
 
-def replicates_each(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, NDArray[np.float64]]:
+def replicates_each(task: Task, measured: Measured, repeats: int = REPEATS) -> dict[str, Numbers]:
     """As `replicates`, of all scores; of those that need the order of rows, fewer."""
-    return task.reduce(_resampled(_summed(task, measured), repeats)) | _ordered(task, measured, repeats)
+    return task.reduce(_resampled(summed_of(task, measured), repeats)) | _ordered(task, measured, repeats)
 
 
-def _ordered(task: Task, measured: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
+def _ordered(task: Task, measured: Measured, repeats: int) -> dict[str, Numbers]:
     """The scores that need the order of rows, on resampled rows."""
     rows, listed = _listed(task, measured)
     if not listed:
@@ -107,7 +106,7 @@ def _ordered(task: Task, measured: Measured, repeats: int) -> dict[str, NDArray[
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _listed(task: Task, measured: Measured) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+def _listed(task: Task, measured: Measured) -> tuple[NDArray[np.int64], dict[str, Numbers]]:
     """The measures that are not summed, as their scores need the order of rows, and those rows."""
     listed = {name: measured.values[name] for name in task.each if name in measured.values}
     return next((measured.rows[name] for name in listed), np.empty(0, np.int64)), listed
@@ -126,27 +125,24 @@ def compare_each(
     task: Task, metrics: Sequence[Metric], base: Measured, tuned: Measured, repeats: int = REPEATS
 ) -> dict[str, Verdict]:
     """As `compare`, on several metrics, each by itself: name -> verdict. Rows are drawn once for all of them."""
-    base, tuned = _summed(task, base), _summed(task, tuned)
+    base, tuned = summed_of(task, base), summed_of(task, tuned)
     for measure, rows in base.rows.items():
         assert np.array_equal(rows, tuned.rows[measure]), "both systems must be measured on the same rows"
-    before, after = (task.reduce(_sums(measured, None)) for measured in (base, tuned))
+    before, after = (task.reduce(totals(measured, None)) for measured in (base, tuned))
     drawn_before, drawn_after = (task.reduce(_resampled(measured, repeats)) for measured in (base, tuned))
     pulls_before, pulls_after = _pulls(task, base), _pulls(task, tuned)
     behind = rows_behind(task, tuned)
-    swapped: dict[str, NDArray[np.float64]] = {}
+    swapped: dict[str, Numbers] = {}
     found = {}
     for metric in metrics:
         name = metric.name
         difference = float(after[name]) - float(before[name])
-        pulls = pulls_after[name] - pulls_before[name]
-        low, high = _interval(drawn_after[name] - drawn_before[name], difference, pulls)
         told = _as_shares(task, base, tuned, name)
         if told is None:
             swapped = swapped or _swapped(task, base, tuned, repeats)
             told = _randomized(difference, swapped[name]), "approximate randomization"
-        outcome = _outcome(metric, low, high, told[0])
-        needed = rows_needed(behind[name], difference, _length(pulls)) if outcome == "unclear" else None
-        found[name] = Verdict(outcome, name, difference, float(low), float(high), *told, needed)
+        drawn, pulls = drawn_after[name] - drawn_before[name], pulls_after[name] - pulls_before[name]
+        found[name] = _verdict(metric, difference, drawn, pulls, told, behind[name])
     return found
 
 
@@ -155,19 +151,33 @@ def compare_mean(
 ) -> Verdict:
     """As `compare`, minus the mean of the scores of several, all measured on the same rows. For p the same rows change
     sides with each of them: of a mean over rows, that draws the signs of its differences from their mean."""
-    name, tuned = metric.name, _summed(task, tuned)
-    summed = [_summed(task, member) for member in members]
+    name, tuned = metric.name, summed_of(task, tuned)
+    summed = [summed_of(task, member) for member in members]
     for member in summed:
         for measure, rows in member.rows.items():
             assert np.array_equal(rows, tuned.rows[measure]), "all must be measured on the same rows"
-    difference = _reduced(task, tuned, name) - float(np.mean([_reduced(task, member, name) for member in summed]))
+    difference = reduced(task, tuned, name) - float(np.mean([reduced(task, member, name) for member in summed]))
     drawn = np.mean([task.reduce(_resampled(member, repeats))[name] for member in summed], axis=0)
     pulls = _pulls(task, tuned)[name] - np.mean([_pulls(task, member)[name] for member in summed], axis=0)
-    low, high = _interval(task.reduce(_resampled(tuned, repeats))[name] - drawn, difference, pulls)
+    drawn = task.reduce(_resampled(tuned, repeats))[name] - drawn
     p = _randomized(difference, np.mean([_swapped(task, member, tuned, repeats)[name] for member in summed], axis=0))
-    outcome = _outcome(metric, low, high, p)
-    needed = rows_needed(rows_behind(task, tuned)[name], difference, _length(pulls)) if outcome == "unclear" else None
-    return Verdict(outcome, name, difference, float(low), float(high), p, "approximate randomization", needed)
+    told = p, "approximate randomization"
+    return _verdict(metric, difference, drawn, pulls, told, rows_behind(task, tuned)[name])
+
+
+def _verdict(
+    metric: Metric,
+    difference: float,
+    drawn: Numbers,
+    pulls: Numbers,
+    told: tuple[float, str],
+    behind: int,
+) -> Verdict:
+    """Of a difference: those of other draws of rows, what each row pulls, p and its test, and the rows behind it."""
+    low, high = _interval(drawn, difference, pulls)
+    outcome = _outcome(metric, low, high, told[0])
+    needed = rows_needed(behind, difference, _length(pulls)) if outcome == "unclear" else None
+    return Verdict(outcome, metric.name, difference, float(low), float(high), *told, needed)
 
 
 def _outcome(metric: Metric, low: float, high: float, p: float) -> Outcome:
@@ -180,13 +190,13 @@ def _outcome(metric: Metric, low: float, high: float, p: float) -> Outcome:
 
 def _as_shares(task: Task, base: Measured, tuned: Measured, name: str) -> tuple[float, str] | None:
     """p that two shares of the same rows are one, and the test; None where the metric is no share of rows."""
-    first, second = (None if tuned.groups else _share(task, measured, name) for measured in (base, tuned))
+    first, second = (None if tuned.groups else share_of(task, measured, name) for measured in (base, tuned))
     if first is None or second is None:
         return None
     return float(mcnemar((first > second).sum(), (second > first).sum())), "McNemar, mid-p"
 
 
-def _randomized(difference: float, swapped: NDArray[np.float64]) -> float:
+def _randomized(difference: float, swapped: Numbers) -> float:
     """p of a difference, by those under the hypothesis that there is none."""
     more = np.sum(np.abs(swapped) > abs(difference) + 1e-12)
     same = np.sum(np.abs(np.abs(swapped) - abs(difference)) <= 1e-12)
@@ -199,9 +209,9 @@ def apart(task: Task, metric: str, first: Measured, second: Measured) -> Apart:
     """The score of the first set of rows minus that of the second, where the two have no row in common. The interval is
     normal, with errors from what each row pulls at its score (infinitesimal jackknife; Efron 1982); of shares of rows,
     the one of two shares."""
-    sets = [_summed(task, measured) for measured in (first, second)]
-    difference = _reduced(task, sets[0], metric) - _reduced(task, sets[1], metric)
-    mine, rest = (None if first.groups or second.groups else _share(task, measured, metric) for measured in sets)
+    sets = [summed_of(task, measured) for measured in (first, second)]
+    difference = reduced(task, sets[0], metric) - reduced(task, sets[1], metric)
+    mine, rest = (None if first.groups or second.groups else share_of(task, measured, metric) for measured in sets)
     if mine is not None and rest is not None:
         low, high, p = share_difference((float(mine.sum()), len(mine)), (float(rest.sum()), len(rest)))
         return Apart(difference, low, high, p)
@@ -209,13 +219,13 @@ def apart(task: Task, metric: str, first: Measured, second: Measured) -> Apart:
     return Apart(difference, difference - SURE * error, difference + SURE * error, normal_p(difference, error))
 
 
-def _pulls(task: Task, measured: Measured) -> dict[str, NDArray[np.float64]]:
+def _pulls(task: Task, measured: Measured) -> dict[str, Numbers]:
     """Metric -> what each row, or group of rows, pulls at the score: how much it changes when the row counts a little
     more, over the number of rows (infinitesimal jackknife)."""
-    found: dict[str, NDArray[np.float64]] = {}
-    for count, names in sorted(_alike(measured).items()):
+    found: dict[str, Numbers] = {}
+    for count, names in sorted(alike(measured).items()):
         part = measured.only(names)
-        sums = _sums(part, None)
+        sums = totals(part, None)
         step = 1e-3 / count
         moved = task.reduce({name: sums[name] + step * count * values for name, values in part.values.items()})
         number, groups = together(part.rows[names[0]], part.groups)
@@ -226,12 +236,12 @@ def _pulls(task: Task, measured: Measured) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def _length(pulls: NDArray[np.float64]) -> float:
+def _length(pulls: Numbers) -> float:
     """The standard error of a score that rows pull at so."""
     return float(np.sqrt(np.sum(pulls**2)))
 
 
-def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float64] | None) -> tuple[float, float]:
+def _interval(draws: Numbers, point: float, pulls: Numbers | None) -> tuple[float, float]:
     """The 95 % interval of a score from its replicates: the percentiles that its bias, and its skewness where the pulls
     are known, point to; the score itself is always in it. Replicates that are no number do not count."""
     from scipy.special import ndtr, ndtri
@@ -249,7 +259,7 @@ def _interval(draws: NDArray[np.float64], point: float, pulls: NDArray[np.float6
     return min(float(low), point), max(float(high), point)
 
 
-def _sure(pulls: NDArray[np.float64]) -> float:
+def _sure(pulls: Numbers) -> float:
     """Standard errors on each side of a 95 % interval: as many as Student's t has where the standard error is itself an
     estimate, of degrees of freedom from how unevenly the rows pull (Satterthwaite 1946): 200 rows of which six decide
     tell no more than about ten."""
@@ -275,114 +285,21 @@ def win_rate(base: Measured, tuned: Measured, repeats: int = REPEATS) -> Score |
     return Score(float(wins.mean()), float(low), float(high), len(wins))
 
 
-def rows_behind(task: Task, measured: Measured) -> dict[str, int]:
-    """Metric -> number of rows that it rests on: found by asking which metrics each group of measures gives."""
-    behind: dict[str, int] = {}
-    for count, names in sorted(_alike(measured).items()):
-        for metric in task.reduce(_sums(measured.only(names), None)):
-            behind[metric] = count
-    return behind
-
-
-def _alike(measured: Measured) -> dict[int, list[str]]:
-    """Measures by the number of rows that have them."""
-    groups: dict[int, list[str]] = {}
-    for name, rows in measured.rows.items():
-        groups.setdefault(len(rows), []).append(name)
-    return groups
-
-
-def _shares(task: Task, summed: Measured, points: dict[str, float]) -> dict[str, NDArray[np.float64]]:
-    """Metric -> whether each row is right, of metrics that are the share of rows that are."""
-    found: dict[str, NDArray[np.float64]] = {}
-    for _, names in sorted(_alike(summed).items()):
-        part = summed.only(names)
-        with np.errstate(all="ignore"):
-            each = task.reduce(part.values)
-        maybe = {name: values for name, values in each.items() if _like_share(values, points[name])}
-        found |= {name: values for name, values in maybe.items() if _is_share(task, part, name, values)}
-    return found
-
-
-def rows_of(task: Task, measured: Measured, metric: str) -> NDArray[np.int64]:
-    """The ids of the rows that a score rests on. Raises KeyError where there is no such score."""
-    return measured.rows[_behind(task, _summed(task, measured), metric)[0]]
-
-
-def hits(task: Task, measured: Measured, metric: str) -> NDArray[np.float64] | None:
-    """Of each row that the score rests on, 1 where it is right and 0 where not; None where the score is no share of
-    rows that stand for themselves."""
-    return None if measured.groups else _share(task, _summed(task, measured), metric)
-
-
-def _behind(task: Task, measured: Measured, metric: str) -> list[str]:
-    """The measures that the metric is made of."""
-    for _, names in sorted(_alike(measured).items(), reverse=True):
-        if metric in task.reduce(_sums(measured.only(names), None)):
-            return names
-    raise KeyError(metric)
-
-
-def _share(task: Task, measured: Measured, metric: str) -> NDArray[np.float64] | None:
-    """Whether each row is right, where the metric is the share of rows that are; else None."""
-    part = measured.only(_behind(task, measured, metric))
-    with np.errstate(all="ignore"):
-        values = task.reduce(part.values)[metric]
-    like = _like_share(values, _reduced(task, part, metric))
-    return values if like and _is_share(task, part, metric, values) else None
-
-
-def _like_share(values: NDArray[np.float64], score: float) -> bool:
-    """Whether the metric of each row alone is 0 or 1, and the score their mean."""
-    return values.ndim == 1 and bool(np.isin(values, (0.0, 1.0)).all()) and abs(float(values.mean()) - score) < 1e-9
-
-
-def _is_share(task: Task, part: Measured, metric: str, values: NDArray[np.float64]) -> bool:
-    """Whether a score that looks like a share is the mean of its rows' values however often each row counts. Where all
-    of them are 0, no count of rows can tell (the MCC of one answer for all is 0 whatever rows there are); then the
-    score is asked of other measures: all that is not 1 in every row, as the count of rows is, is drawn at random. One
-    that may be negative is no share."""
-    rng = np.random.default_rng((_SEED, 2))
-    with np.errstate(all="ignore"):
-        if not values.any():
-            drawn = {name: np.where((each == 1).all(0), 1.0, rng.random((_OTHERS, each.shape[1])))
-                     for name, each in part.values.items()}  # fmt: skip
-            return bool(np.all(task.reduce(drawn)[metric] >= 0))
-        counts = rng.integers(1, 4, (_OTHERS, len(values))).astype(np.float64)
-        scores = task.reduce({name: counts @ each for name, each in part.values.items()})[metric]
-        return bool(np.all(np.abs(scores - counts @ values / counts.sum(1)) < 1e-9))
-
-
-def _summed(task: Task, measured: Measured) -> Measured:
-    """The measures that are summed."""
-    return measured.only([name for name in measured.rows if name not in task.each])
-
-
-def _reduced(task: Task, measured: Measured, metric: str) -> float:
-    return float(task.reduce(_sums(measured, None))[metric])
-
-
-def _sums(measured: Measured, weights: Counts | None) -> dict[str, NDArray[np.float64]]:
-    if weights is None:
-        return {name: values.sum(0) for name, values in measured.values.items()}
-    return {name: weights @ values for name, values in measured.values.items()}
-
-
-def _resampled(measured: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
+def _resampled(measured: Measured, repeats: int) -> dict[str, Numbers]:
     """Sums of measures over drawn rows: [repeats, width]. Two systems on the same rows are resampled alike."""
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in measured.rows}
-    for names in _alike(measured).values():
+    found: dict[str, list[Numbers]] = {name: [] for name in measured.rows}
+    for names in alike(measured).values():
         for counts in draws(measured.rows[names[0]], measured.groups, repeats):
             for name in names:
                 found[name].append(counts @ measured.values[name])
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _swapped(task: Task, base: Measured, tuned: Measured, repeats: int) -> dict[str, NDArray[np.float64]]:
+def _swapped(task: Task, base: Measured, tuned: Measured, repeats: int) -> dict[str, Numbers]:
     """Metric -> differences under the hypothesis that the two systems are one: each row's measures change sides at
     random."""
-    moved: dict[str, list[NDArray[np.float64]]] = {name: [] for name in base.rows}
-    for names in _alike(base).values():
+    moved: dict[str, list[Numbers]] = {name: [] for name in base.rows}
+    for names in alike(base).values():
         for sides in coins(base.rows[names[0]], base.groups, repeats):
             for name in names:
                 moved[name].append(sides @ (tuned.values[name] - base.values[name]))

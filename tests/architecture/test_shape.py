@@ -39,7 +39,7 @@ LAYERS = [
     ["models"],
     ["written", "labelled", "retrieving"],
     ["tasks", "methods"],
-    ["train", "stats", "resampling", "significance"],
+    ["train", "stats", "shares", "resampling", "significance"],
     [
         "encoding",
         "ways",

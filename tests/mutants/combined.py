@@ -86,7 +86,7 @@ MUTANTS = (
         file="stats.py",
         edits=(
             (
-                "float(np.mean([_reduced(task, member, name) for member in summed]))",
+                "float(np.mean([reduced(task, member, name) for member in summed]))",
                 "float(task.reduce({n: np.mean([m.values[n].sum(0) for m in summed], 0) for n in tuned.rows})[name])",
             ),
         ),

@@ -185,7 +185,7 @@ MUTANTS = (
         name="rows-of-another-measure",
         trap="1.29",
         promise=_NAMES,
-        file="stats.py",
+        file="shares.py",
         edits=(
             (
                 "            behind[metric] = count\n",

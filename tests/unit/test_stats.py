@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from tunesmith import resampling, stats
+from tunesmith import resampling, shares, stats
 from tunesmith.contracts import Metric, Row
 from tunesmith.data.content import GROUP
 from tunesmith.judgement import mean_scores
@@ -293,17 +293,17 @@ def test_a_score_that_no_row_alone_can_have_is_no_share_of_rows() -> None:
     gold = ["a"] * 30 + ["b"] * 10
     found = stats.scores(TASK, judged(gold, ["a"] * 40))["mcc"]
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
-    assert stats.hits(TASK, judged(gold, ["a"] * 40), "mcc") is None
+    assert shares.hits(TASK, judged(gold, ["a"] * 40), "mcc") is None
     lost = [{"label": "b", "probabilities": dict.fromkeys(TASK.labels, 1 / 3)}] * 40
     rows = [Row(k, {"text": "t", "label": label}, "f", k) for k, label in enumerate(["a"] * 40)]
     none = judge_answers(TASK, rows, lost).measured
     assert stats.scores(TASK, none)["accuracy"].high > 0.03  # of forty rows none is right, and that is a share
-    assert stats.hits(TASK, none, "accuracy") is not None
+    assert shares.hits(TASK, none, "accuracy") is not None
 
 
 def test_a_score_that_equals_the_share_on_these_rows_alone_is_none() -> None:
     gold, guess = ["a"] * 10 + ["b"] * 10, ["a"] * 8 + ["b"] * 10 + ["a"] * 2
     values = value_of(TASK, judged(gold, guess))
     assert values["macro_f1"] == pytest.approx(values["accuracy"])  # as many of each, as many of each are right
-    assert stats.hits(TASK, judged(gold, guess), "macro_f1") is None
-    assert stats.hits(TASK, judged(gold, guess), "accuracy") is not None
+    assert shares.hits(TASK, judged(gold, guess), "macro_f1") is None
+    assert shares.hits(TASK, judged(gold, guess), "accuracy") is not None

@@ -170,7 +170,7 @@ def _slow(signs: Signs) -> Found | None:
     losses, verdict = signs.report["curves"]["losses"], signs.report["verdict"]
     if len(losses) < 20 or (verdict and verdict["outcome"] != "unclear"):
         return None
-    if any(one["outcome"] == "lost" for one in signs.report["kept"]):  # it moved enough to forget
+    if _lost(signs) is not None:  # it moved enough to forget
         return None
     part = max(len(losses) // 10, 3)
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
@@ -261,12 +261,22 @@ def _unclear(signs: Signs) -> Found | None:
     )
 
 
+def _lost(signs: Signs) -> str | None:
+    """What the model no longer knows, or no longer does when it is asked."""
+    known = next((one for one in signs.report["kept"] if one["outcome"] == "lost"), None)
+    if known is not None:
+        return f"{known['name']} went from {number(known['before'])} to {number(known['after'])}: {known['what']}"
+    probes = (signs.report["written"] or {"probes": []})["probes"]
+    done = next((one for one in probes if one["outcome"] == "lost"), None)
+    return done and f"{done['tuned_hits']} of {done['n']} {done['what']}, {done['base_hits']} before tuning"
+
+
 def _forgotten(signs: Signs) -> Found | None:
-    lost = next((one for one in signs.report["kept"] if one["outcome"] == "lost"), None)
+    lost = _lost(signs)
     if lost is None:
         return None
     return _advice(
-        f"{lost['name']} went from {number(lost['before'])} to {number(lost['after'])}: {lost['what']}",
+        lost,
         "mix in the untuned weights (`tunesmith blend RUN` shows what each share is worth), or learn more slowly",
         train__learning_rate=_rounded(signs.learning_rate / 2),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith import stats
+from tunesmith import shares, stats
 from tunesmith.contracts import Row
 from tunesmith.data.content import SLICE, SOURCE
 from tunesmith.doctor.language import language
@@ -37,7 +37,7 @@ Parts = Mapping[str, Sequence[Row]]
 def look(case: Case) -> dict[str, Any] | None:
     """See reportshape.Slices. None where there are too few rows to part."""
     metric, higher = metric_of(case)
-    ids = stats.rows_of(case.task, case.result.tuned.measured, metric)
+    ids = shares.rows_of(case.task, case.result.tuned.measured, metric)
     known = set(ids.tolist())
     rows = [row for row in case.rows if row.id in known]
     of = _scorer(case, metric)
@@ -59,8 +59,8 @@ def _scorer(case: Case, metric: str) -> Callable[[NDArray[np.bool_]], dict[str, 
     """What makes a slice's numbers of the rows that are in it. Shares of rows need no more than whether each is right:
     tables with columns for every label would take minutes."""
     base = case.result.base_judged if metric in case.result.base.get(case.result.split, {}) else None
-    hits = stats.hits(case.task, case.result.tuned.measured, metric)
-    before = None if base is None else stats.hits(case.task, base.measured, metric)
+    hits = shares.hits(case.task, case.result.tuned.measured, metric)
+    before = None if base is None else shares.hits(case.task, base.measured, metric)
     if hits is None or (before is None and base is not None):
         return lambda chosen: _of_sums(case, metric, chosen, base)
     return lambda chosen: _of_shares(hits, before, chosen)
@@ -86,7 +86,7 @@ def _of_sums(case: Case, metric: str, chosen: NDArray[np.bool_], base: Judged | 
     """None where one of the two parts has no such score."""
     task, measured = case.task, case.result.tuned.measured
     measured = measured.only([name for name in measured.rows if name not in task.each])
-    ids = stats.rows_of(task, measured, metric)
+    ids = shares.rows_of(task, measured, metric)
     mine, rest = measured.of(ids[chosen]), measured.of(ids[~chosen])
     apart = stats.apart(task, metric, mine, rest)
     score = stats.scores(task, mine, _REPEATS)[metric]

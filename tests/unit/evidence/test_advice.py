@@ -35,7 +35,7 @@ def healthy() -> Signs:
         "watched": "macro_f1", "steps": list(range(30)), "losses": [2.0 - k / 20 for k in range(30)],
         "looks": [{"step": 100 * k, "scores": {"macro_f1": value}} for k, value in ((1, 0.8), (2, 0.88), (3, 0.881))],
     }  # fmt: skip
-    report |= {"kept": [], "slices": None, "scaling": None}
+    report |= {"kept": [], "written": None, "slices": None, "scaling": None}
     shares = {one["label"]: 1 / 8 for one in report["labels"]}
     options = frozenset({"smoothing", "balance"})
     return Signs(report, recipe(), (), 2e-5, shares, options, None, 0.0, higher=True, context=512)
@@ -119,6 +119,12 @@ def forgotten(s: Signs) -> Signs:
     return changed(s, "kept", to=reports.classification()["kept"][:1])
 
 
+def unlearned(s: Signs) -> Signs:
+    what = "answers in the form that was asked for"
+    lost = {"name": "format", "what": what, "n": 12, "base_hits": 9, "tuned_hits": 1, "outcome": "lost"}
+    return changed(s, "written", to={"probes": [{**lost, "outcome": "unclear"}, lost]})
+
+
 def by_heart(s: Signs) -> Signs:
     return changed(s, "overfitting", "memorised", to={"tried": 32, "exact": 5, "base_exact": 2, "rows": []})
 
@@ -180,6 +186,11 @@ RULES: dict[str, tuple[Callable[[Signs], Signs], str, Value]] = {
         "general sentences went from 0.810 to 0.780: Similarity of pairs of sentences, by the frozen probe.",
         {"train.learning_rate": 1e-5},
     ),
+    "unlearned": (
+        unlearned,
+        "1 of 12 answers in the form that was asked for, 9 before tuning",
+        {"train.learning_rate": 1e-5},
+    ),
     "by heart": (by_heart, "3 of 32 training rows are written by heart", {"train.epochs": 1.5}),
     "weak": (
         weak,
@@ -232,7 +243,7 @@ def test_of_many_signs_the_weightiest_five_are_told_and_no_key_is_changed_twice(
 
 
 def test_nobody_is_told_to_learn_faster_and_more_slowly() -> None:
-    for show in (hurt, forgotten):
+    for show in (hurt, forgotten, unlearned):
         signs = show(slow(healthy()))
         said = " ".join(one["do"] for one in advice.look(signs))
         assert "learn faster" not in said and "more slowly" in said

@@ -148,3 +148,10 @@ def test_a_space_is_changed_from_the_command_line_and_its_folders_lie_beside_the
     assert read.search is not None
     assert read.search.space == {"model": [str(encoder.resolve()), "minilm"], "train.batch_size": [4, 8]}
     assert read.search.dir == str(tmp_path / "out")
+    file.write_text("model: mine\ndata: x.csv\nsearch: auto\n")
+    for change, wanted in (
+        ("search.space.train.batch_size=[4, 8]", {"train.batch_size": [4, 8]}),
+        ("search.trials=7", "auto"),
+    ):
+        found = recipefile.load(file, (change,)).recipe.search
+        assert found is not None and found.space == wanted
