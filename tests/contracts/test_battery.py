@@ -149,7 +149,9 @@ def test_a_run_learns_restores_and_answers_the_same(values: Any, task: str, fami
     epochs = {"encoder": 20, "encoder-decoder": 12}.get(family, 20 if task in samples.LABELLED else 6)
     if method == "ia3" or family == "encoder":  # a random trunk, through few numbers
         epochs *= {"lora": 2, "ia3": 2, "bitfit": 6, "bottleneck": 2, "peft": 3}.get(method, 1)
-    made = values(task, family, method, train__epochs=epochs, train__learning_rate=rate, evaluate__answers=2)
+    # Two or three looks and checkpoints a run, not one an epoch: they take longer than updates of nets this small.
+    options = {"train__epochs": epochs, "train__learning_rate": rate, "evaluate__every": 4 * epochs}
+    made = values(task, family, method, evaluate__answers=2, **options)
     directory, prepared = run.begin(recipefile.build(made), None, [])
     events = list(run.go(directory, prepared))
     losses = [event.losses["loss"] for event in events if isinstance(event, Updated)]

@@ -40,7 +40,7 @@ MUTANTS = (
         file="train/accumulate.py",
         edits=(
             (
-                "        torch.manual_seed(piece.seed)\n        (task.represent(model, piece.examples) * pull)",
+                "        seed(piece.seed, model.device)\n        (task.represent(model, piece.examples) * pull)",
                 "        (task.represent(model, piece.examples) * pull)",
             ),
         ),

@@ -60,7 +60,7 @@ MUTANTS = (
         edits=(
             (
                 "    for piece in pieces:\n"
-                "        torch.manual_seed(piece.seed)\n"
+                "        seed(piece.seed, model.device)\n"
                 "        losses = task.loss(model, piece.examples)\n",
                 "    for piece in pieces:\n        losses = task.loss(model, piece.examples)\n",
             ),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,23 @@ import torch
 import tiny
 from tunesmith import ModelError, load
 
-BLOCK = "import sys, json; sys.modules['tunesmith'] = None\nimport torch, warnings; warnings.simplefilter('ignore')\n"
+SERVER = """
+import json, sys, traceback, warnings
+sys.modules["tunesmith"] = None
+import torch
+warnings.simplefilter("ignore")
+for line in sys.stdin:
+    asked = json.loads(line)
+    names = {"json": json, "torch": torch, **{key: asked[key] for key in ("folder", "base", "texts")}}
+    try:
+        with torch.no_grad():
+            exec(asked["program"], names)
+        told = torch.as_tensor(names["out"]).tolist()
+    except Exception:
+        told = traceback.format_exc()
+    print("LOGITS", json.dumps(told), flush=True)
+"""
+"""What runs programs without Tunesmith, one a line; it tells logits, or in words what failed."""
 SENTENCES = (
     "from sentence_transformers import SentenceTransformer\n"
     "net = SentenceTransformer(folder, device='cpu')\n"
@@ -47,15 +64,32 @@ PEFT_MEAN = (
 TEXTS = ["where is my parcel", "i paid the bill twice and the card was charged", "reset my password please"]
 
 
-def elsewhere(program: str, folder: Path, base: Path) -> torch.Tensor:
-    """Logits that a process without Tunesmith computes from a saved folder."""
-    head = f"folder, base, texts = {str(folder)!r}, {str(base)!r}, {TEXTS!r}\n"
-    code = BLOCK + head + "with torch.no_grad():\n" + "".join(f"    {x}\n" for x in program.splitlines())
-    code += "print('LOGITS', json.dumps(torch.as_tensor(out).tolist()))\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if line.startswith("LOGITS "))
-    return torch.tensor(json.loads(line.removeprefix("LOGITS ")))
+Elsewhere = Callable[[str, Path, Path], torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Elsewhere]:
+    """Logits that a process without Tunesmith computes from a saved folder: (program, folder, base) -> logits. One
+    process for all, since most of its time is importing; each program has its own names."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+
+        def logits(program: str, folder: Path, base: Path) -> torch.Tensor:
+            assert process.stdin is not None and process.stdout is not None
+            asked = {"program": program, "folder": str(folder), "base": str(base), "texts": TEXTS}
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            found = next((line for line in process.stdout if line.startswith("LOGITS ")), None)
+            assert found is not None, "the other process is gone"
+            told = json.loads(found.removeprefix("LOGITS "))
+            assert isinstance(told, list), told
+            return torch.tensor(told)
+
+        yield logits
+        process.stdin.close()
 
 
 CASES = [
@@ -78,6 +112,7 @@ def test_a_saved_classifier_gives_the_same_logits_elsewhere(
     request: pytest.FixtureRequest,
     labels_csv: Path,
     tmp_path: Path,
+    elsewhere: Elsewhere,
 ) -> None:
     base = request.getfixturevalue(family)
     values = tiny.recipe_values(base, labels_csv, tmp_path, method=method, evaluate__compare=False)
@@ -92,7 +127,9 @@ def test_a_saved_classifier_gives_the_same_logits_elsewhere(
     assert torch.allclose(mine, theirs, atol=1e-5), (mine - theirs).abs().max()
 
 
-def test_a_fresh_pooler_inside_the_trunk_is_saved_with_its_adapter(labels_csv: Path, tmp_path: Path) -> None:
+def test_a_fresh_pooler_inside_the_trunk_is_saved_with_its_adapter(
+    labels_csv: Path, tmp_path: Path, elsewhere: Elsewhere
+) -> None:
     from transformers import BertModel
 
     base = tiny.make_encoder(tmp_path / "base")
@@ -109,7 +146,7 @@ def test_a_fresh_pooler_inside_the_trunk_is_saved_with_its_adapter(labels_csv: P
 
 @pytest.mark.parametrize(("method", "tied"), [("lora", False), ("lora", True), ("full", True)])
 def test_a_saved_chat_model_gives_the_same_logits_elsewhere(
-    method: str, tied: bool, chats_jsonl: Path, tmp_path: Path
+    method: str, tied: bool, chats_jsonl: Path, tmp_path: Path, elsewhere: Elsewhere
 ) -> None:
     base = tiny.make_decoder(tmp_path / "base", tied=tied)
     values = tiny.recipe_values(base, chats_jsonl, tmp_path / "runs", method=method, evaluate__compare=False)

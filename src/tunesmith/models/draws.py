@@ -45,6 +45,15 @@ class Dice:
             self.put(others)
 
 
+def seed(value: int, device: torch.device) -> None:
+    """Have the generators that a net draws from, the host's and its device's, begin at a seed. `torch.manual_seed` is
+    for those of every device there could be: where there is none, it writes down a traceback for each of them."""
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(value)
+
+
 def kept(like: Tensor, rate: float, dice: Dice | None = None) -> Tensor:
     """A mask of `like`'s shape for dropout: 0 with chance `rate`, else 1 over the share that is kept.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.contracts import Example, Task
+from tunesmith.models.draws import seed
 from tunesmith.models.model import Model
 from tunesmith.train.ranks import ALONE, Ranks
 
@@ -43,7 +44,7 @@ def _singly(model: Model, task: Task, pieces: Sequence[Piece], weights: dict[str
     """A loss of each row by itself: the sums over these pieces, divided by the weights of all."""
     sums = {name: torch.zeros((), dtype=torch.float64, device=model.device) for name in weights}
     for piece in pieces:
-        torch.manual_seed(piece.seed)
+        seed(piece.seed, model.device)
         losses = task.loss(model, piece.examples)
         parts = [loss.total / weights[name] for name, loss in losses.items() if weights[name]]
         if parts:
@@ -63,7 +64,7 @@ def _jointly(
     found = []
     mine = ranks.share(pieces)
     for piece in mine:
-        torch.manual_seed(piece.seed)
+        seed(piece.seed, model.device)
         with torch.no_grad():
             found.append(task.represent(model, piece.examples))
     parts = _everyones(found, len(pieces), model, ranks) if ranks.count > 1 else found
@@ -75,7 +76,7 @@ def _jointly(
     assert vectors.grad is not None
     pulls = ranks.share(vectors.grad.split([len(part) for part in parts]))
     for piece, pull in zip(mine, pulls, strict=True):
-        torch.manual_seed(piece.seed)
+        seed(piece.seed, model.device)
         (task.represent(model, piece.examples) * pull).sum().backward()
         model.collect()
     return means({name: loss.total.detach().double() for name, loss in losses.items()}, weights)

@@ -18,7 +18,7 @@ from tunesmith.contracts import Loss, Tokens
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.events import Updated
 from tunesmith.models.crew import Asked, adapters_of, states_of, unite
-from tunesmith.models.draws import Dice
+from tunesmith.models.draws import Dice, seed
 from tunesmith.models.lora import LoraLinear
 from tunesmith.models.segments import Look
 from tunesmith.models.stream import Stream
@@ -181,7 +181,7 @@ class _Seat:
         self.losses: dict[str, Loss] = {}
         self._given = 0
         self._start: Dice | None = None
-        """Where the random numbers of the micro-batch begin: put back, not seeded again, which takes a millisecond."""
+        """Where the random numbers of the micro-batch begin: put back, not seeded again."""
 
     def asks(self) -> bool:
         """Go on to the next question to the trunk, which is then in `asked`, or to the end."""
@@ -191,7 +191,7 @@ class _Seat:
             return False
         self._given = 0
         if self._start is None:
-            torch.manual_seed(self.piece.seed)
+            seed(self.piece.seed, member.model.device)
             self._start = Dice(member.model.device)
         else:
             self._start.put(self._start.state)
