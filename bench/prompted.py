@@ -49,7 +49,7 @@ def main() -> int:
     subprocess.run(command, check=True)
     report: dict[str, Any] = json.loads((Path(run) / "report" / "report.json").read_text(encoding="utf-8"))
     (beside,) = [one for one in report["compared"] if one["kind"] == "model"]
-    seconds = 1000 / report["cost"]["rows_per_second"]
+    seconds = report["cost"]["per_1000_rows"]
     result = {
         "headline": report["headline"],
         "tuned": report["scores"]["test"][report["headline"]],

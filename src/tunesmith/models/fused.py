@@ -101,7 +101,7 @@ def feed(
         (wide,) = products(x, modules[:1], matmul, crew=crew)
         return added(torch.as_tensor(act(wide)), modules[1], dropped, residual, matmul, crew)
     flat, how = _laid(modules, matmul, crew)
-    drops = bool(dropped.p and dropped.training)
+    drops = _drops(dropped)
     made: Tensor = _Feed.apply(x, None if drops else residual, gate, how, *flat)  # type: ignore[no-untyped-call]
     return thinned(made, dropped, crew).add_(residual) if drops else made
 
@@ -110,7 +110,7 @@ def added(
     x: Tensor, module: nn.Module, dropped: nn.Dropout | None, residual: Tensor, matmul: Matmul, crew: Crew | None
 ) -> Tensor:
     """The product of a linear layer, with dropout, plus residual [tokens, out]."""
-    if dropped is None or not (dropped.p and dropped.training):
+    if dropped is None or not _drops(dropped):
         return products(x, (module,), matmul, residual, crew)[0]
     (made,) = products(x, (module,), matmul, crew=crew)
     return thinned(made, dropped, crew).add_(residual)
@@ -118,9 +118,13 @@ def added(
 
 def thinned(x: Tensor, dropped: nn.Dropout, crew: Crew | None) -> Tensor:
     """x [tokens, width] with dropout, where the layer that says so is learning."""
-    if not (dropped.p and dropped.training):
+    if not _drops(dropped):
         return x
     return dropout(x, dropped.p) if crew is None else crew.dropout(x, dropped.p)
+
+
+def _drops(dropped: nn.Dropout) -> bool:
+    return bool(dropped.p and dropped.training)
 
 
 class FastLinear(nn.Linear):
@@ -288,7 +292,8 @@ class _Feed(torch.autograd.Function):
         matmul, (wide, narrow) = how
         w, lows_w = _forward(matmul, x, flat, wide)
         y, lows_n = _forward(matmul, act.forward(w), flat, narrow)
-        ctx.save_for_backward(x, w, *lows_w, *lows_n, *flat)
+        learns = any(ctx.needs_input_grad[4:][wide.place][::2])  # a weight or an A
+        ctx.save_for_backward(x if learns else None, w, *lows_w, *lows_n, *flat)
         ctx.act, ctx.how = act, how
         return y if residual is None else y.add_(residual)
 

@@ -34,9 +34,7 @@ class ModernBert(Staged):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (where looked at), keys and values [tokens, heads, dim] of a block, not yet turned."""
         layer = self.blocks[number]
-        (three,) = products(layer.attn_norm(x), (layer.attn.Wqkv,), self.matmul, crew=crew)
-        q, k, v = (part.unflatten(1, (-1, layer.attn.head_dim)) for part in three.chunk(3, 1))
-        return q if look is None else q[look.index], k, v
+        return self._of_one(layer.attn_norm(x), layer.attn.Wqkv, layer.attn.head_dim, look, crew)
 
     def rest(self, number: int, made: Tensor, x: Tensor, crew: Crew | None = None) -> Tensor:
         """The block from what attention made [tokens, heads * dim] on."""

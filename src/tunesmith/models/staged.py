@@ -114,6 +114,14 @@ class Staged(ABC):
         asking = products(normed[look.index], layers[:1], self.matmul, crew=look.crew)
         return *asking, *products(normed, layers[1:], self.matmul, crew=crew)
 
+    def _of_one(
+        self, normed: Tensor, layer: nn.Module, size: int, look: Look | None, crew: Crew | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (where looked at), keys and values [tokens, heads, size] of one layer that makes a third of each."""
+        (three,) = products(normed, (layer,), self.matmul, crew=crew)
+        q, k, v = (part.unflatten(1, (-1, size)) for part in three.chunk(3, 1))
+        return q if look is None else q[look.index], k, v
+
     def _table(self, ids: Tensor) -> Tensor:
         embedded: Tensor = self.base.get_input_embeddings()(ids)
         return embedded
