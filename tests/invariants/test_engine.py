@@ -101,6 +101,45 @@ def test_attention_at_some_tokens_only_is_the_attention_of_all_there() -> None:
     assert torch.allclose(dk, whole[1], atol=1e-12) and torch.allclose(dv, whole[2], atol=1e-12)
 
 
+HEAD, MIDDLE = tuple(range(9)), tuple(range(20, 31))
+ENDS = [(50, 51), (52,) * 130, (53,) * 130, (*MIDDLE, 54), MIDDLE + (55,) * 7, MIDDLE + (56,) * 66, (*(52,) * 40, 63)]
+ALIKE = [(60, 61, 62), *(HEAD + end for end in ENDS)]
+"""Rows that begin alike in nested groups, short and long behind it, and one that does not."""
+
+
+@pytest.mark.parametrize("window", [None, 6, 15, 60])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_to_a_shared_beginning_and_its_gradients_are_those_of_every_row_alone(
+    window: int | None, softcap: float | None, some: bool, dtype: torch.dtype
+) -> None:
+    shared = stream_of([Tokens(row) for row in ALIKE], 0, CPU, share=True)
+    assert shared.places is not None and max(len(segment.path) for segment in shared.segments) >= 2
+    lengths = [len(row) for row in ALIKE]
+    total = len(shared.ids)
+    assert total < sum(lengths) - 60
+    looked = list(range(total)) if not some else [p for p in range(total) if p % 5 == 1]
+    index = torch.tensor(looked)
+    there = torch.isin(shared.places, index)
+    q, k, v = (made(n, total, heads, 8).to(dtype).double() for n, heads in ((1, 4), (2, 2), (3, 2)))
+    pull = made(4, sum(lengths), 4, 8)[there]
+    terms = Terms(True, 0.3, window, softcap=softcap)
+    plain = [x.clone().requires_grad_() for x in (q, k, v)]
+    wanted = by_hand(*(x[shared.places] for x in plain), lengths, terms)[there]
+    ours = [x.to(dtype).requires_grad_() for x in (q[index], k, v)]
+    out = attend(*ours, shared, terms, kept=Look(index, tuple(looked)) if some else None)
+    back = torch.full((total,), -1).scatter(0, index, torch.arange(len(looked)))
+    found = out[back[shared.places[there]]]
+    assert out.dtype == dtype
+    close = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 0.02}[dtype]
+    assert float((found - wanted).detach().norm() / wanted.detach().norm()) < close
+    grads = torch.autograd.grad((found.double() * pull).sum(), ours)
+    whole = torch.autograd.grad((wanted * pull).sum(), plain)
+    for a, b in zip(grads, (whole[0][index], whole[1], whole[2]), strict=True):
+        assert float((a - b).norm() / b.norm()) < close
+
+
 def test_dropout_of_attention_scales_what_it_keeps_and_its_gradient_is_that_of_its_draw() -> None:
     """Against numbers: the draw is the same for the same seed, so the function is smooth between its draws."""
     lengths = [4, 6]

@@ -6,6 +6,7 @@ from mutants.mutant import Mutant
 
 _IN_TRUNK = "tests/invariants/test_trunk.py"
 _IN_ENGINE = "tests/invariants/test_engine.py"
+_BRANCHES = f"{_IN_ENGINE}::test_attention_to_a_shared_beginning_and_its_gradients_are_those_of_every_row_alone"
 _IN_PRECISION = "tests/invariants/test_precision.py"
 
 _AGAIN = "Computing a part of the net a second time, to save memory, draws the same random numbers."
@@ -184,6 +185,30 @@ MUTANTS = (
             "tests/invariants/test_layouts.py::"
             "test_label_logits_of_a_decoder_equal_the_stock_class_one_row_at_a_time[gpt_neox]",
         ),
+    ),
+    Mutant(
+        name="a-second-beginning-without-the-first",
+        trap="",
+        promise=_GRADIENT,
+        file="models/branches.py",
+        edits=(("    sums.copy_(total)\n", "    sums.copy_(sums)\n"),),
+        tests=(f"{_BRANCHES}[dtype0-False-None-None]",),
+    ),
+    Mutant(
+        name="a-part-of-a-softmax-taken-for-the-whole",
+        trap="",
+        promise=_GRADIENT,
+        file="models/branches.py",
+        edits=((", inner, (own - sums).exp_())", ", inner, torch.ones_like(own))"),),
+        tests=(f"{_BRANCHES}[dtype0-False-None-None]",),
+    ),
+    Mutant(
+        name="a-beginning-too-far-away-is-seen",
+        trap="",
+        promise=_GRADIENT,
+        file="models/segments.py",
+        edits=(("stream.positions[keys] >= window", "stream.positions[keys] > window"),),
+        tests=(f"{_BRANCHES}[dtype0-False-None-6]",),
     ),
     Mutant(
         name="dropout-not-scaled",

@@ -140,7 +140,7 @@ def test_a_report_is_the_same_page_when_it_is_made_again(runs: list[RunDir], tmp
 def test_what_another_model_says_of_a_row_does_not_depend_on_the_rows_asked_with_it(decoder: Path) -> None:
     model = load.load_causal_lm(catalog.find(str(decoder)), ModelChoice(name="x"), None)
     chat, labels = make_plugin("tasks", "chat", {}), ["parcel", "bill", "a lost card"]
-    prompts = [prompted._prompt(labels, text) for text in ("where is my parcel", "my card is lost", "paid twice")]
+    prompts = [prompted.in_words(labels, text) for text in ("where is my parcel", "my card is lost", "paid twice")]
     together = prompted._scores(model, chat, prompts, labels)
     alone = [prompted._scores(model, chat, [prompt], labels)[0] for prompt in prompts]
     assert together.shape == (3, 3) and together == pytest.approx(np.array(alone), abs=1e-4)

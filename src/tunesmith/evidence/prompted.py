@@ -93,12 +93,12 @@ def _asked(
     model = chat.build(source, recipe.model_copy(update={"model": recipe.model.model_copy(update=_PLAIN)}), 0)
     model.net.eval()
     labels = list(task.classes())
-    blank = _scores(model, chat, [_prompt(labels, _BLANK)], labels)
+    blank = _scores(model, chat, [in_words(labels, _BLANK)], labels)
     answers: list[Answer] = []
     began = time.perf_counter()
     for start in range(0, len(rows), _TOGETHER):
         here = rows[start : start + _TOGETHER]
-        asked = [_prompt(labels, task.show(row, None).asked) for row in here]
+        asked = [in_words(labels, task.show(row, None).asked) for row in here]
         answers += [_answer(labels, logs) for logs in _scores(model, chat, asked, labels) - blank]
         if start % _SAID_EVERY == 0:
             say(f"{source.label}: {start + len(here)} of {len(rows)} rows asked")
@@ -115,7 +115,8 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-def _prompt(labels: Sequence[str], text: str) -> str:
+def in_words(labels: Sequence[str], text: str) -> str:
+    """What is asked of a model that writes."""
     return (
         f"Which one of these labels fits the text?\nLabels: {', '.join(labels)}\n\nText: {text}\n\n"
         "Answer with the label and nothing else."

@@ -1,24 +1,24 @@
 """Attention over the segments of one stream, without padding the net's own work.
 
 Registered with Transformers under one name; the stream travels as the keyword argument `stream` of the net's forward.
-On a CPU it has a forward and backward of its own: short segments of near lengths run as one batch of small products,
-long ones through torch's flash kernel, and nothing is filled with zeros that is overwritten. On a GPU it is torch's
+On a CPU it has a forward and backward of its own, in which nothing is filled with zeros that is overwritten: of the
+tokens of a row to one another (grouped.py), and to what rows begin with in common (branches.py). On a GPU it is torch's
 attention over lengths where the dtype allows it, else its scaled dot product, segment by segment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.models.draws import kept as kept_of
-from tunesmith.models.segments import Group, Look, groups_of
+from tunesmith.models import branches, grouped
+from tunesmith.models.segments import Beginning, Group, Look, beginnings_of, groups_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tunesmith.models.stream import Stream
 
 NAME = "tunesmith_packed"
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 Rope = tuple[Tensor, Tensor]
 """Cosines and sines [tokens, 1, half of the numbers of a head that turn] of the rotary positions."""
@@ -65,11 +63,15 @@ def attend(
         return _on_gpu(query, key, value, stream, terms, rope)
     flash = query.device.type == "cpu" and not terms.dropout and terms.softcap is None
     groups = groups_of(stream, terms.causal, terms.window, kept, flash=flash)
+    beginnings = beginnings_of(stream, terms.window, kept)
+    assert not (beginnings and terms.dropout)  # what rows share would be one draw for all of them
     rope_q = rope if rope is None or kept is None else (rope[0][kept.index], rope[1][kept.index])
     cos, sin = rope if rope is not None else (None, None)
     cos_q, sin_q = rope_q if rope_q is not None else (None, None)
-    out: Tensor = _Attention.apply(query, key, value, cos_q, sin_q, cos, sin, groups, terms)  # type: ignore[no-untyped-call]
-    return out
+    made: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+        query, key, value, cos_q, sin_q, cos, sin, groups, beginnings, terms
+    )
+    return made
 
 
 def packed_attention(
@@ -111,17 +113,24 @@ class _Attention(torch.autograd.Function):
         cos: Tensor | None,
         sin: Tensor | None,
         groups: tuple[Group, ...],
+        beginnings: tuple[Beginning, ...],
         terms: Terms,
     ) -> Tensor:
         q = turn(query, cos_q, sin_q) if cos_q is not None and sin_q is not None else query
         k = turn(key, cos, sin) if cos is not None and sin is not None else key
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        kept: list[Tensor | None] = [cos_q, sin_q, cos, sin]
-        kept += [q, k, value] if any(group.flash for group in groups) else [None] * 3
+        sums = branches.sums_of(query) if beginnings else None
+        parts: list[Tensor | None] = []
         for group in groups:
-            kept += (_flash_forward if group.flash else _dense_forward)(q, k, value, out, group, terms)
-        ctx.save_for_backward(*kept)
-        ctx.groups, ctx.terms = groups, terms
+            forward = grouped.flash_forward if group.flash else grouped.dense_forward
+            parts += forward(q, k, value, out, sums, group, terms)
+        whole: list[Tensor | None] = [None] * 3
+        if sums is not None:
+            whole = [out, sums, sums.clone()]
+            parts += branches.join(q, k, value, out, sums, beginnings, terms)
+        kept = [q, k, value] if beginnings or any(group.flash for group in groups) else [None] * 3
+        ctx.save_for_backward(cos_q, sin_q, cos, sin, *kept, *whole, *parts)
+        ctx.groups, ctx.beginnings, ctx.terms = groups, beginnings, terms
         ctx.shapes = (query.shape, key.shape)
         return out
 
@@ -129,22 +138,28 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
         cos_q, sin_q, cos, sin, *saved = ctx.saved_tensors
-        qkv, saved = saved[:3], saved[3:]
+        qkv, (out, sums, own), saved = saved[:3], saved[3:6], saved[6:]
         shape_q, shape_k = ctx.shapes
         # Where only some tokens ask, segments of which none does belong to no group: their keys have no gradient.
         fresh = torch.empty if shape_q[0] == shape_k[0] else torch.zeros
         dq, dk, dv = (fresh(shape, dtype=grad.dtype, device=grad.device) for shape in (shape_q, shape_k, shape_k))
-        # A shared beginning is a segment too and comes first: its own gradient is written before others add to it.
+        into = (dq, dk, dv)
+        shares = None if sums is None else branches.Shares.of(grad, out, sums, own)
+        left = iter(saved)
         for group in ctx.groups:
-            if group.flash:
-                parts, saved = saved[:2], saved[2:]
-                _flash_back(grad, qkv, parts, (dq, dk, dv), group, ctx.terms)
+            parts = tuple(islice(left, grouped.saved(group)))
+            if not group.flash:
+                grouped.dense_back(grad, shares, parts, into, group, ctx.terms)
             else:
-                parts, saved = saved[:6], saved[6:]
-                _dense_back(grad, parts, (dq, dk, dv), group, ctx.terms)
+                made = parts if sums is None else grouped.of_all(out, sums, group)
+                grouped.flash_back(grad, qkv, made, into, group, ctx.terms)
+        if shares is not None:  # a shared beginning is a segment too: its own gradient is written, then added to
+            for beginning in ctx.beginnings:
+                parts = tuple(islice(left, branches.SAVED))
+                branches.back(qkv, shares, parts, into, beginning, ctx.terms)
         if cos_q is not None:
             dq, dk = turn(dq, cos_q, -sin_q), turn(dk, cos, -sin)
-        return dq, dk, dv, None, None, None, None, None, None
+        return dq, dk, dv, *[None] * 7
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -157,112 +172,6 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin)
     out[..., 2 * half :] = still
     return out
-
-
-def _flash_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, terms: Terms) -> list[Tensor | None]:
-    """Torch's flash kernel over equal lengths. Returns what it made and the log of its sums [rows, heads, length]."""
-    views = [_heads_first(part, q.shape[1]) for part in (group.asking.take(q), group.take_keys(k), group.take_keys(v))]
-    mask = None if group.mask is None else group.mask[:, None].to(q.dtype)
-    made, sums = _flash(*views, 0.0, terms.causal and mask is None, attn_mask=mask, scale=terms.scale)
-    group.asking.put(out, made.transpose(1, 2))
-    return [made, sums]
-
-
-def _flash_back(
-    grad: Tensor,
-    qkv: Sequence[Tensor],
-    parts: Sequence[Any],
-    into: tuple[Tensor, Tensor, Tensor],
-    group: Group,
-    terms: Terms,
-) -> None:
-    (q, k, v), (made, sums), (dq, dk, dv) = qkv, parts, into
-    heads, few = q.shape[1], k.shape[1]
-    taken = (group.asking.take(grad), group.asking.take(q), group.take_keys(k), group.take_keys(v))
-    mask = None if group.mask is None else group.mask[:, None].to(q.dtype)
-    found = _flash_backward(
-        *(_heads_first(part, heads) for part in taken),
-        made,
-        sums,
-        0.0,
-        terms.causal and mask is None,
-        attn_mask=mask,
-        scale=terms.scale,
-    )
-    found_q, *found_kv = (part.transpose(1, 2) for part in found)
-    group.asking.put(dq, found_q)
-    for target, part in zip((dk, dv), found_kv, strict=True):
-        group.put_keys(target, part if few == heads else part.unflatten(2, (few, heads // few)).sum(3))
-
-
-def _heads_first(part: Tensor, heads: int) -> Tensor:
-    """[rows, length, few, dim] -> [rows, heads, length, dim]; a head that several share is repeated."""
-    made = part.transpose(1, 2)
-    if made.shape[1] == heads:
-        return made
-    return made[:, :, None].expand(-1, -1, heads // made.shape[1], -1, -1).flatten(1, 2)
-
-
-def _dense_forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, group: Group, terms: Terms) -> list[Tensor | None]:
-    """All heads of all rows of a group as one batch of small products. Returns what the backward needs."""
-    few, width = k.shape[1], q.shape[2]
-    qs = torch.mul(_fold(group.asking.take(q), few), terms.scale)
-    ks, vs = (group.take_keys(part).transpose(1, 2) for part in (k, v))
-    if len(ks) > 1:  # of one row, the heads are a batch as they stand
-        ks, vs = ks.contiguous(), vs.contiguous()
-    scores = torch.matmul(qs, ks.transpose(-1, -2))
-    bent: Tensor | None = None
-    if terms.softcap is not None:
-        bent = scores.div_(terms.softcap).tanh_()
-        scores = bent * terms.softcap
-    if group.mask is not None:
-        shape = scores.shape
-        mask = group.mask[:, None, None].to(scores.dtype)
-        scores = scores.view(*shape[:2], -1, group.asking.longest, shape[-1]).add_(mask).view(shape)
-    weights = torch.softmax(scores, -1)
-    drawn: Tensor | None = None
-    used = weights
-    if terms.dropout:
-        drawn = kept_of(weights, terms.dropout, group.dice)
-        used = weights * drawn
-    made = torch.matmul(used, vs)
-    group.asking.put(out, _unfold(made, group.asking.longest, q.shape[1], width))
-    return [qs, ks, vs, weights, drawn, bent]
-
-
-def _dense_back(
-    grad: Tensor,
-    parts: list[Any],
-    into: tuple[Tensor, Tensor, Tensor],
-    group: Group,
-    terms: Terms,
-) -> None:
-    qs, ks, vs, weights, drawn, bent = parts
-    dq, dk, dv = into
-    few, heads, width = ks.shape[1], dq.shape[1], dq.shape[2]
-    go = _fold(group.asking.take_or_zero(grad), few)
-    used = weights if drawn is None else weights * drawn
-    group.put_keys(dv, torch.matmul(used.transpose(-1, -2), go).transpose(1, 2))
-    dw = torch.matmul(go, vs.transpose(-1, -2))
-    if drawn is not None:
-        dw.mul_(drawn)
-    ds = torch.ops.aten._softmax_backward_data(dw, weights, -1, weights.dtype)
-    if bent is not None:
-        ds = ds * (1 - bent * bent)
-    group.put_keys(dk, torch.matmul(ds.transpose(-1, -2), qs).transpose(1, 2))
-    made = torch.matmul(ds, ks).mul_(terms.scale)
-    group.asking.put(dq, _unfold(made, group.asking.longest, heads, width))
-
-
-def _fold(x: Tensor, few: int) -> Tensor:
-    """[rows, length, heads, dim] -> [rows, few, heads / few * length, dim]: heads that share keys stand together."""
-    rows, length, heads, width = x.shape
-    return x.transpose(1, 2).reshape(rows, few, heads // few * length, width)
-
-
-def _unfold(x: Tensor, length: int, heads: int, width: int) -> Tensor:
-    """The way back: [rows, few, heads / few * length, dim] -> [rows, length, heads, dim]."""
-    return x.reshape(len(x), heads, length, width).transpose(1, 2)
 
 
 def _on_gpu(query: Tensor, key: Tensor, value: Tensor, stream: Stream, terms: Terms, rope: Rope | None) -> Tensor:

@@ -353,10 +353,12 @@ class Model(Learner):
                 module.matmul = self.matmul
 
     def _wide(self, stream: Stream, look: Look) -> bool:
-        """Whether the last block would keep more for the tokens looked at than it saves: their attention is not the
-        flash kernel's, and keeps weights [heads, looked at, tokens of the row]."""
+        """Whether the last block would keep more for the tokens looked at than it saves: their attention to their own
+        segment is not the flash kernel's, and keeps weights [heads, looked at, tokens of the segment]; nor is that to
+        shared beginnings where scores are bent or a window may hide some."""
         heads = int(getattr(self.config, "num_attention_heads", 12))
-        return 3 * 4 * heads * pairs(stream, look) > _LOOK_BYTES
+        unlike = any(getattr(self.config, key, None) for key in ("attn_logit_softcapping", "sliding_window"))
+        return 3 * 4 * heads * pairs(stream, look, beginnings=unlike) > _LOOK_BYTES
 
     def _told_types(self) -> bool:
         return int(getattr(self.config, "type_vocab_size", 0) or 0) > 1

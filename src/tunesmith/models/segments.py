@@ -37,10 +37,12 @@ class Look:
     """The models that they are of, where they are of several."""
 
 
-def pairs(stream: Stream, look: Look) -> int:
-    """Pairs of a token that asks and a token that it may see, padding not counted."""
+def pairs(stream: Stream, look: Look, *, beginnings: bool) -> int:
+    """Pairs of a token that asks and a token of its segment, and of the beginnings before it where they count too;
+    padding does not."""
     asked = _offsets(stream.segments, look)
-    return sum(len(one.offsets) * (one.segment.before + one.segment.length) for one in asked)
+    before = [one.segment.before if beginnings else 0 for one in asked]
+    return sum(len(one.offsets) * (b + one.segment.length) for one, b in zip(asked, before, strict=True))
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,6 @@ class Group:
     asking: Side
     own: Side
     """The keys of the segments themselves."""
-    path: tuple[tuple[int, int], ...]
-    """Spans of the keys that all of them share."""
     mask: Tensor | None
     """[rows or 1, longest, keys], added to the scores: 0 or minus infinity. None where all is seen, or where the
     flash kernel is told that it is causal."""
@@ -92,21 +92,17 @@ class Group:
     dice: Dice | None = None
     """What draws for it, where segments of several models stand in the stream."""
 
-    def take_keys(self, x: Tensor) -> Tensor:
-        """[tokens, heads, dim] -> [rows, keys, heads, dim]: the shared ones first."""
-        own = self.own.take(x)
-        if not self.path:
-            return own
-        shared = [x[start:stop][None].expand(self.own.rows, -1, -1, -1) for start, stop in self.path]
-        return torch.cat([*shared, own], 1)
 
-    def put_keys(self, x: Tensor, made: Tensor) -> None:
-        """Write the gradient of the own keys, add to that of the shared ones."""
-        at = 0
-        for start, stop in self.path:
-            x[start:stop] += made[:, at : at + stop - start].sum(0)
-            at += stop - start
-        self.own.put(x, made[:, at:] if at else made)
+@dataclass(frozen=True)
+class Beginning:
+    """Tokens that rows begin with in common, and those that stand behind it in any of the rows: each sees all of it,
+    unless it is too far away."""
+
+    keys: slice
+    asking: slice
+    """Neighbours, since the stream is laid row by row."""
+    mask: Tensor | None
+    """[asking, keys], added to the scores; None where nothing is too far away."""
 
 
 def groups_of(
@@ -122,6 +118,31 @@ def groups_of(
     if look is None:
         stream.groups[key] = made
     return made
+
+
+def beginnings_of(stream: Stream, window: int | None, look: Look | None) -> tuple[Beginning, ...]:
+    """The shared beginnings behind which some token asks; without `look`, kept on the stream for the blocks to come."""
+    if look is None and (window,) in stream.groups:
+        found: tuple[Beginning, ...] = stream.groups[window,]
+        return found
+    behind: dict[tuple[int, int], tuple[int, int]] = {}
+    for one in _offsets(stream.segments, look):
+        for span in one.segment.path:
+            behind[span] = (behind.get(span, (one.first,))[0], one.first + len(one.offsets))
+    made = tuple(_beginning(slice(*span), slice(*asking), window, look, stream) for span, asking in behind.items())
+    if look is None:
+        stream.groups[window,] = made
+    return made
+
+
+def _beginning(keys: slice, asking: slice, window: int | None, look: Look | None, stream: Stream) -> Beginning:
+    mask: Tensor | None = None
+    if window is not None:
+        asked = stream.positions[asking if look is None else look.index[asking]]
+        hidden = asked[:, None] - stream.positions[keys] >= window
+        if bool(hidden.any()):
+            mask = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
+    return Beginning(keys, asking, mask)
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,7 @@ def _offsets(segments: Sequence[Segment], look: Look | None) -> list[_Asked]:
 
 
 def _runs(asked: Sequence[_Asked], causal: bool, flash: bool, near: bool) -> list[list[_Asked]]:
-    """Neighbours that may share a call: one path, and near lengths, or equal ones where the flash kernel takes over."""
+    """Neighbours that may share a call: near lengths, or equal ones where the flash kernel takes over."""
     runs: list[list[_Asked]] = []
     for one in asked:
         if runs and _fit(runs[-1], one, causal, flash, near):
@@ -161,8 +182,7 @@ def _runs(asked: Sequence[_Asked], causal: bool, flash: bool, near: bool) -> lis
 def _fit(run: list[_Asked], one: _Asked, causal: bool, flash: bool, near: bool) -> bool:
     last = run[-1]
     follows = (
-        last.segment.path == one.segment.path
-        and last.segment.owner == one.segment.owner  # each draws as alone
+        last.segment.owner == one.segment.owner  # each draws as alone
         and last.segment.start + last.segment.length == one.segment.start
         and last.first + len(last.offsets) == one.first
     )
@@ -180,7 +200,6 @@ def _fit(run: list[_Asked], one: _Asked, causal: bool, flash: bool, near: bool) 
 def _group(run: list[_Asked], causal: bool, window: int | None, flash: bool, stream: Stream) -> Group:
     device, crew = stream.ids.device, stream.crew
     lengths = [one.segment.length for one in run]
-    path = run[0].segment.path
     whole = all(len(one.offsets) == one.segment.length for one in run)
     own = _side([one.segment.start for one in run], lengths, device)
     asking = own if whole else None
@@ -188,10 +207,10 @@ def _group(run: list[_Asked], causal: bool, window: int | None, flash: bool, str
         asking = _side([one.first for one in run], [len(one.offsets) for one in run], device)
     equal = own.real is None and asking.real is None
     kernel = flash and whole and equal and own.longest >= _FLASH_FROM[causal]
-    windowed = window is not None and own.longest + run[0].segment.before > window
-    plain = equal and not windowed and (not causal or (kernel and not path))
+    windowed = window is not None and own.longest > window
+    plain = equal and not windowed and (not causal or kernel)
     mask = None if plain else _mask(run, own.longest, asking.longest, causal, window if windowed else None, device)
-    return Group(asking, own, path, mask, kernel, None if crew is None else crew.dice[run[0].segment.owner])
+    return Group(asking, own, mask, kernel, None if crew is None else crew.dice[run[0].segment.owner])
 
 
 def _side(starts: list[int], lengths: list[int], device: torch.device) -> Side:
@@ -207,12 +226,11 @@ def _side(starts: list[int], lengths: list[int], device: torch.device) -> Side:
 
 
 def _mask(run: list[_Asked], keys: int, queries: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
-    """[rows or 1, queries, shared and own keys] of 0 and minus infinity. Padding that asks sees as a real one does."""
+    """[rows or 1, queries, keys] of 0 and minus infinity. Padding that asks sees as a real one does."""
     alike = all(one.offsets == run[0].offsets and one.segment.length == keys for one in run)
     some = run[:1] if alike else run
-    before = run[0].segment.before
     asks = torch.tensor([[*one.offsets, *[one.offsets[-1]] * (queries - len(one.offsets))] for one in some])[..., None]
-    places = torch.arange(-before, keys)
+    places = torch.arange(keys)
     sizes = torch.tensor([one.segment.length for one in some])[:, None, None]
     hidden = (places >= sizes) | torch.zeros_like(asks, dtype=torch.bool)
     if causal:

@@ -144,7 +144,7 @@ def test_tokens_looked_at_in_long_rows_take_no_more_than_was_foretold(tmp_path: 
     positions, _, _ = label_positions([row], torch.device("cpu"))
     stream = prepared.model.stream([row])
     look = Look(positions, tuple(positions.tolist()))
-    assert pairs(stream, look) > 0.8 * len(row.ids) ** 2
+    assert pairs(stream, look, beginnings=False) > 0.8 * len(row.ids) ** 2
     assert prepared.model._wide(stream, look)
     short = Look(positions[:2], tuple(positions[:2].tolist()))
     assert not prepared.model._wide(stream, short)
