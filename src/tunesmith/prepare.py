@@ -38,7 +38,7 @@ from tunesmith.train.trunk import TrunkPlan, decide
 from tunesmith.ways import PLAIN, Encode, Ways, build
 
 Say = Callable[[str], None]
-_CONVOLUTIONS = 25.0
+_CONVOLUTIONS = 10.0
 """Convolutional nets take, and need, larger steps than transformers."""
 _METHODS = {"encoder": "full", "decoder": "lora", "encoder-decoder": "full", "vision": "full"}
 
