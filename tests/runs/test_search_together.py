@@ -18,6 +18,7 @@ from tunesmith.events import Warned
 from tunesmith.search import run as search
 from tunesmith.search import work
 from tunesmith.search.events import Closed, Ended, SearchEvent
+from tunesmith.search.study import Claim, Study
 from tunesmith.search.trial import Outcome, Trial
 
 RATES = {"train.learning_rate": {"from": 1e-3, "to": 3e-2, "log": True}}
@@ -197,15 +198,21 @@ def test_a_search_that_ends_among_trials_together_is_gone_on_with_and_repeats_no
 
 
 def test_a_member_that_falls_behind_leaves_and_the_others_go_on(
-    encoder: Path, rows: Path, tmp_path: Path, crews: list[list[Trial]]
+    encoder: Path, rows: Path, tmp_path: Path, crews: list[list[Trial]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = {"train.learning_rate": {"from": 1e-6, "to": 3e-2, "log": True}}
-    opening = opened(encoder, rows, tmp_path, space=space, epochs=6, trials=6, pruner="asha", seed=2)
+    """Which one does is said here: on so few rows, scores of trials are a matter of rounding."""
+    real = Study.prune
+
+    def prune(self: Study, claim: Claim, share: float, value: float) -> bool:
+        real(self, claim, share, value)
+        return claim.number == 4
+
+    monkeypatch.setattr(Study, "prune", prune)
+    opening = opened(encoder, rows, tmp_path, epochs=6, trials=6, pruner="asha")
     tried(opening)
     assert list(map(len, crews)) == [3, 3]
     lines = table(opening)
-    second = {line["state"] for line in lines[3:]}
-    assert second == {"pruned", "complete"}
+    assert [line["state"] == "pruned" for line in lines] == [number == 4 for number in range(6)]
     for number, line in enumerate(lines):
         assert len(losses(opening, number)) == result(opening, number)["step"]
         assert (float(line["share"]) < 1) == (line["state"] == "pruned") == ("fell behind" in line["said"])
