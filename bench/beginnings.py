@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import peers  # noqa: E402
+from bench.blocks import adapt, losses_of  # noqa: E402
 from bench.measure import THREADS, data_folder  # noqa: E402
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 RESULT = ROOT / "bench" / "results" / "beginnings.json"
 ROUNDS = {"chats": 6, "questions": 4, "labels": 2}
 """Of which the fastest counts; one more warms up."""
-RANK = 16
 CLOSE = 1e-4
 """Losses and gradients in single precision, by their norm."""
 
@@ -71,7 +71,7 @@ def measured(work: str, model: Model, rows: Sequence[Tokens]) -> dict[str, Any]:
             model.net.zero_grad(set_to_none=True)
             began = time.perf_counter()
             with torch.set_grad_enabled(learns):
-                losses[shared] = _losses(model, rows)
+                losses[shared] = losses_of(model, rows)
                 if learns:
                     losses[shared].sum().backward()
             if number:
@@ -97,28 +97,16 @@ def _apart(sides: dict[bool, torch.Tensor]) -> float:
     return float((ours - wanted).norm() / wanted.norm())
 
 
-def _losses(model: Model, rows: Sequence[Tokens]) -> torch.Tensor:
-    from tunesmith.models import loss
-
-    positions, labels, _ = loss.label_positions(rows, model.device)
-    return loss.label_losses(model.states_at(rows, positions), model.output_layer, labels, model.matmul)
-
-
 def _model() -> Model:
-    """Adapters that do something, so that gradients reach both of their matrices."""
     import torch
 
-    from tunesmith.methods.lora import Lora
     from tunesmith.models import catalog, load
     from tunesmith.models.matmul import fastest
     from tunesmith.recipe import ModelChoice
 
     torch.set_num_threads(THREADS)
     model = load.load_causal_lm(catalog.find("smollm2-135m"), ModelChoice(name="smollm2-135m"), None)
-    Lora(rank=RANK).apply(model, 0)
-    for name, parameter in model.trained():
-        if name.endswith("lora_B"):
-            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(0))
+    adapt(model)
     model.matmul = fastest(model.device)
     return model
 

@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ from bench import peers  # noqa: E402
 from bench.measure import THREADS, work_folder  # noqa: E402
 
 if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.contracts import Tokens
     from tunesmith.models.model import Model
 
 RESULT = ROOT / "bench" / "results" / "blocks.json"
@@ -100,10 +103,8 @@ def measured(kind: str, work: Path) -> dict[str, Any]:
 def _ready(kind: str, folder: str, *, stock: bool) -> tuple[Model, Callable[[], float]]:
     """A net of a kind, and an update of it up to its gradients, which gives the loss. The stock blocks multiply by the
     same library as ours."""
-    import torch
 
     from tunesmith.contracts import Tokens
-    from tunesmith.methods.lora import Lora
     from tunesmith.models import catalog, load, loss
     from tunesmith.models.anatomy import TABLE
     from tunesmith.recipe import ModelChoice
@@ -117,20 +118,35 @@ def _ready(kind: str, folder: str, *, stock: bool) -> tuple[Model, Callable[[], 
         return model, lambda: _learn(loss.class_loss(model.class_logits(rows), [k % 3 for k in range(len(rows))]))
     model = load.load_causal_lm(source, choice, None)
     _as_stock(model, stock)
-    Lora(rank=RANK).apply(model, 0)
-    for name, parameter in model.trained():
-        if name.endswith("lora_B"):  # zeros at first: then nothing reaches A
-            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(0))
+    adapt(model)
     told = [(tuple(range(k, k + length)), max(length - ANSWER, 1)) for k, length in enumerate(LENGTHS)]
     written = [Tokens(ids, trained=tuple(at >= start for at in range(len(ids)))) for ids, start in told]
     model.net.train()
 
     def update() -> float:
-        positions, labels, _ = loss.label_positions(written, model.device)
-        states = model.states_at(written, positions)
-        return _learn(loss.label_losses(states, model.output_layer, labels, model.matmul).mean())
+        return _learn(losses_of(model, written).mean())
 
     return model, update
+
+
+def adapt(model: Model) -> None:
+    """Give a net adapters that do something: the second matrix is zeros at first, so that nothing reaches the first."""
+    import torch
+
+    from tunesmith.methods.lora import Lora
+
+    Lora(rank=RANK).apply(model, 0)
+    for name, parameter in model.trained():
+        if name.endswith("lora_B"):
+            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(0))
+
+
+def losses_of(model: Model, rows: Sequence[Tokens]) -> torch.Tensor:
+    """The loss of each token that is learned."""
+    from tunesmith.models import loss
+
+    positions, labels, _ = loss.label_positions(rows, model.device)
+    return loss.label_losses(model.states_at(rows, positions), model.output_layer, labels, model.matmul)
 
 
 def _as_stock(model: Model, stock: bool) -> None:

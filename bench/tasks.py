@@ -38,8 +38,8 @@ class Line:
     method: str
     keys: dict[str, Any] = field(default_factory=dict)
     """Recipe keys with dots -> values."""
-    goal: float | list[Any] | None = None
-    """What the headline must reach, or [metric, value]."""
+    goal: float | None = None
+    """What the headline must reach."""
     floor: list[Any] | None = None
     """[metric, value] of a cheap system measured elsewhere."""
     note: str = ""
@@ -151,10 +151,8 @@ def misses(line: Line, result: dict[str, Any]) -> list[str]:
     name, sign = result["headline"], 1 if result["higher_is_better"] else -1
     tuned = result["scores"][final(result)]
     found = []
-    if line.goal is not None:
-        aimed, goal = line.goal if isinstance(line.goal, list) else (name, line.goal)
-        if sign * (tuned[aimed]["value"] - goal) < 0:
-            found.append(f"{line.name}: {aimed} {tuned[aimed]['value']:.3f}, goal {goal}")
+    if line.goal is not None and sign * (tuned[name]["value"] - line.goal) < 0:
+        found.append(f"{line.name}: {name} {tuned[name]['value']:.3f}, goal {line.goal}")
     if line.floor is not None and tuned[line.floor[0]]["value"] <= line.floor[1]:
         found.append(f"{line.name}: {line.floor[0]} {tuned[line.floor[0]]['value']:.3f}, floor {line.floor[1]}")
     if result["verdict"] and result["verdict"]["outcome"] != "helped":

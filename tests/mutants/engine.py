@@ -6,7 +6,8 @@ from mutants.mutant import Mutant
 
 _IN_TRUNK = "tests/invariants/test_trunk.py"
 _IN_ENGINE = "tests/invariants/test_engine.py"
-_BRANCHES = f"{_IN_ENGINE}::test_attention_to_a_shared_beginning_and_its_gradients_are_those_of_every_row_alone"
+_IN_ATTENTION = "tests/invariants/test_attention.py"
+_BRANCHES = f"{_IN_ATTENTION}::test_attention_to_a_shared_beginning_and_its_gradients_are_those_of_every_row_alone"
 _IN_PRECISION = "tests/invariants/test_precision.py"
 
 _AGAIN = "Computing a part of the net a second time, to save memory, draws the same random numbers."

@@ -28,7 +28,7 @@ MUTANTS = (
         tests=(
             f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[bert-False]",
             f"{_IN_LAYOUTS}::test_another_sequence_in_the_stream_moves_nothing_not_even_in_train_mode[gpt2-True]",
-            f"{_IN_ENGINE}::test_what_a_gpu_runs_in_full_precision_is_the_same_attention",
+            "tests/invariants/test_attention.py::test_what_a_gpu_runs_in_full_precision_is_the_same_attention",
         ),
     ),
     Mutant(

@@ -122,6 +122,8 @@ def groups_of(
 
 def beginnings_of(stream: Stream, window: int | None, look: Look | None) -> tuple[Beginning, ...]:
     """The shared beginnings behind which some token asks; without `look`, kept on the stream for the blocks to come."""
+    if not any(segment.path for segment in stream.segments):
+        return ()
     if look is None and (window,) in stream.groups:
         found: tuple[Beginning, ...] = stream.groups[window,]
         return found
